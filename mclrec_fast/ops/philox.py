@@ -1,0 +1,129 @@
+"""Counter-based random numbers in plain torch: Philox-4x32-10 and the layout of its counter.
+
+The same bits as csrc/shared/philox.h, which the kernels use. The key is a 64-bit seed; the counter
+is {draw, row, stream, update}, so every number has an address and nothing has a state. Source:
+Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, SC 2011.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+STREAM_SHUFFLE = 1 << 16
+STREAM_AUGMENTATION = 2 << 16
+_STREAM_DROPOUT = 3 << 16
+
+SITE_EMBEDDING, SITE_ATTENTION, SITE_ATTENTION_OUTPUT, SITE_FEED_FORWARD = range(4)
+
+
+def dropout_stream(layer: int, site: int) -> int:
+    """The stream of one dropout site of one encoder layer (the embedding's layer is 0)."""
+    return _STREAM_DROPOUT | (layer << 8) | site
+
+
+def philox(seed: int, draw: Tensor, row: Tensor, stream: int, update: int) -> list[Tensor]:
+    """Philox-4x32-10 blocks for every (draw, row) pair.
+
+    Args:
+        seed: the key, any 64-bit integer (its two's complement bits count).
+        draw: int64 [...], the index of the block of four words.
+        row: int64, broadcastable with ``draw``.
+        stream: what the numbers are for, below 2**32.
+        update: when they are drawn, below 2**32.
+
+    Returns:
+        Four int64 tensors of the broadcast shape, each word in [0, 2**32).
+    """
+    shape = torch.broadcast_shapes(draw.shape, row.shape)
+    c0, c1 = draw.expand(shape), row.expand(shape)
+    c2 = torch.full_like(c0, stream)
+    c3 = torch.full_like(c0, update)
+    k0, k1 = seed & _MASK, (seed >> 32) & _MASK
+    for _ in range(10):
+        # int64 products wrap modulo 2**64, so their halves are those of the unsigned product.
+        product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0 = ((product1 >> 32) & _MASK) ^ c1 ^ k0
+        c2 = ((product0 >> 32) & _MASK) ^ c3 ^ k1
+        c1, c3 = product1 & _MASK, product0 & _MASK
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return [c0, c1, c2, c3]
+
+
+def uniform_below(word: Tensor, bound: Tensor | int) -> Tensor:
+    """Uniform integers in [0, bound) from 32-bit words, int64, bias below bound / 2**32."""
+    return (word * bound) >> 32
+
+
+def shuffle_order(samples: int, *, seed: int, epoch: int) -> Tensor:
+    """The order of an epoch: a permutation of ``range(samples)``, int64 [samples].
+
+    Every sample draws a 64-bit key; ascending keys are the order, ties by index.
+    """
+    row = torch.arange(samples)
+    high, low, _, _ = philox(seed, torch.zeros_like(row), row, STREAM_SHUFFLE, epoch)
+    # Flipping the top bit makes the signed order of the 64-bit keys their unsigned order.
+    keys = ((high ^ 0x80000000) << 32) | low
+    return torch.sort(keys, stable=True).indices
+
+
+def dropout_mask(
+    p: float,
+    first: Tensor,
+    count: int,
+    row: Tensor,
+    *,
+    alignment: int,
+    seed: int,
+    stream: int,
+    update: int,
+) -> Tensor:
+    """Which elements a dropout site keeps, for runs of consecutive elements of a sequence.
+
+    At p = 1/2 one bit decides an element (kept iff set), otherwise 16 bits do (kept iff below
+    round((1 - p) * 65536)).
+
+    Args:
+        p: the probability of dropping, 0 < p < 1.
+        first: int64 [...], index within its sequence of each run's first element.
+        count: elements in a run, E.
+        row: int64, broadcastable with ``first``: the sequence's index in the packed batch.
+        alignment: a number that divides every entry of ``first``.
+        seed: the 64-bit key.
+        stream: see :func:`dropout_stream`.
+        update: number of the update.
+
+    Returns:
+        bool [..., E].
+    """
+    per_word = 32 if p == 0.5 else 2
+    per_block = 4 * per_word
+    aligned = alignment % per_block == 0
+    blocks = -(-count // per_block) if aligned else (count + per_block - 2) // per_block + 1
+    draw = (first // per_block)[..., None] + torch.arange(blocks, device=first.device)
+    words = torch.stack(philox(seed, draw, row[..., None], stream, update), -1).flatten(-2)
+    if not aligned:
+        lanes = torch.arange(-(-count // per_word) + 1, device=first.device)
+        skipped = (first % per_block // per_word)[..., None] + lanes
+        words = words.gather(-1, skipped.clamp_max(words.shape[-1] - 1))
+    words = words.to(torch.int32)  # keeps the low 32 bits
+    if p == 0.5:
+        kept = _bits(first.device)[words.view(torch.uint8).to(torch.int32)].flatten(-2)
+    else:
+        # Unsigned halves, compared as signed ones after flipping the top bit.
+        kept = words.view(torch.int16) ^ -0x8000 < int((1.0 - p) * 65536.0 + 0.5) - 0x8000
+    if alignment % per_word == 0:
+        return kept[..., :count]
+    shift = (first % per_word)[..., None] + torch.arange(count, device=first.device)
+    return kept.gather(-1, shift)
+
+
+@functools.cache
+def _bits(device: torch.device) -> Tensor:
+    """The eight bits of every byte, least significant first: bool [256, 8]."""
+    byte = torch.arange(256, device=device)[:, None]
+    return ((byte >> torch.arange(8, device=device)) & 1).bool()
