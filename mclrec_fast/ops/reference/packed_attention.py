@@ -1,0 +1,112 @@
+"""Causal attention over packed sequences in plain torch.
+
+Sequences of similar length are padded together, so little of the arithmetic is padding; the
+kernels pad nothing.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..philox import SITE_ATTENTION, dropout_mask, dropout_stream
+
+
+class Bucket(NamedTuple):
+    """Some sequences of a packed batch, padded to the longest of them (W tokens)."""
+
+    rows: Tensor  # [R] which sequences, int64
+    lengths: Tensor  # [R] their tokens, int64
+    tokens: Tensor  # [R, W] packed index of each token; padding repeats the last one
+    present: Tensor  # [R, W] bool, False on padding
+
+
+def length_buckets(offsets: Tensor) -> Iterator[Bucket]:
+    """Split a packed batch into buckets of at most 4, 8, 16, ... tokens."""
+    offsets = offsets.to(torch.int64)
+    lengths = offsets.diff()
+    longest, low, high = int(lengths.max()) if len(lengths) else 0, 0, 4
+    while low < longest:
+        rows = ((lengths > low) & (lengths <= high)).nonzero()[:, 0]
+        if len(rows):
+            n = lengths[rows]
+            column = torch.arange(int(n.max()), device=offsets.device)
+            tokens = offsets[rows, None] + torch.minimum(column, n[:, None] - 1)
+            yield Bucket(rows, n, tokens, column < n[:, None])
+        low, high = high, 2 * high
+
+
+def attention_probabilities(scores: Tensor, allowed: Tensor) -> Tensor:
+    """Softmax over the last dimension where ``allowed``; all zero where nothing is."""
+    lowest = torch.finfo(scores.dtype).min
+    return scores.masked_fill(~allowed, lowest).softmax(-1) * allowed
+
+
+def attention_dropout(
+    probabilities: Tensor,
+    bucket: Bucket,
+    query: Tensor,
+    p: float,
+    *,
+    seed: int,
+    update: int,
+    layer: int,
+) -> Tensor:
+    """Drop attention probabilities [R, H, Q, W] of the queries at positions ``query`` [R, Q]."""
+    if p == 0.0:
+        return probabilities
+    heads, keys = probabilities.shape[1], probabilities.shape[3]
+    n = bucket.lengths[:, None, None]  # [R, 1, 1]
+    head = torch.arange(heads, device=n.device)[:, None]
+    first = (head * n + query[:, None, :]) * ((n + 31) // 32 * 32)  # [R, H, Q]
+    kept = dropout_mask(
+        p,
+        first,
+        keys,
+        bucket.rows[:, None, None].expand_as(first),
+        alignment=32,
+        seed=seed,
+        stream=dropout_stream(layer, SITE_ATTENTION),
+        update=update,
+    )
+    return probabilities * (kept.to(probabilities.dtype) / (1.0 - p))
+
+
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: Tensor,
+    *,
+    visible: Tensor | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+    update: int = 0,
+    layer: int = 0,
+) -> Tensor:
+    """Causal attention within each sequence: [T, H, d] from queries, keys, values [T, H, d].
+
+    A token is attended to by itself and its successors where it is ``visible``; a query without a
+    visible key gets 0.
+    """
+    scale = query.shape[-1] ** -0.5
+    parts, tokens = [], []
+    for bucket in length_buckets(offsets):
+        width = bucket.tokens.shape[1]
+        q, k, v = (x[bucket.tokens].transpose(1, 2) for x in (query, key, value))  # [R, H, W, d]
+        allowed = bucket.present[:, None, :] & torch.ones(
+            width, width, dtype=torch.bool, device=query.device
+        ).tril()
+        if visible is not None:
+            allowed = allowed & visible[bucket.tokens][:, None, :]  # [R, W, W]
+        p = attention_probabilities(q @ k.transpose(-1, -2) * scale, allowed[:, None])
+        position = torch.arange(width, device=query.device).expand(len(p), -1)
+        p = attention_dropout(
+            p, bucket, position, dropout, seed=seed, update=update, layer=layer
+        )
+        parts.append((p @ v).transpose(1, 2)[bucket.present])  # [tokens of the bucket, H, d]
+        tokens.append(bucket.tokens[bucket.present])
+    if not parts:
+        return torch.zeros_like(query)
+    return torch.zeros_like(query).index_copy(0, torch.cat(tokens), torch.cat(parts))
