@@ -1,0 +1,170 @@
+"""The configuration: every key checked, every contradiction refused, nothing evaluated."""
+
+from pathlib import Path
+
+import pytest
+
+from mclrec_fast import config as c
+from mclrec_fast.errors import InputError
+
+
+def given(*assignments: str) -> dict[str, c.Given]:
+    return dict(c.parse_assignment(text) for text in assignments)
+
+
+def resolve(*assignments: str, **kwargs: object) -> c.Config:
+    return c.resolve(given(*assignments), **kwargs).config  # type: ignore[arg-type]
+
+
+def test_defaults_are_the_beauty_row_and_the_official_schedule() -> None:
+    config = c.Config()
+    assert (config.contrast.lambda_, config.contrast.beta) == (0.0, 0.05)
+    assert (config.model.hidden_dropout, config.model.attention_dropout) == (0.5, 0.5)
+    assert config.train.schedule == "official"
+    assert resolve().data.dataset == "ml-100k"
+    assert resolve("data=x.txt").data.dataset is None
+
+
+def test_defaults_pass_their_own_checks() -> None:
+    for key in c.KEYS.values():
+        assert c.check(key, c.Given(key.default, "default")) == key.default
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("betta=1", ["betta", "did you mean 'beta'"]),
+        ("beta", ["expected key=value"]),
+        ("=1", ["expected key=value"]),
+        ("beta=abc", ["beta must be a number", "'abc'"]),
+        ("beta=nan", ["beta", "nan"]),
+        ("beta=inf", ["beta", "inf"]),
+        ("beta=-1", ["beta must be at least 0", "-1"]),
+        ("epochs=1.5", ["epochs must be a whole number", "'1.5'"]),
+        ("epochs=0", ["epochs must be at least 1"]),
+        ("seed=-1", ["seed must be at least 0"]),
+        ("seed=9223372036854775808", ["seed must be", "at most 9223372036854775807"]),
+        ("temperature=0", ["temperature must be above 0"]),
+        ("crop_ratio=1", ["crop_ratio must be at least 0 and below 1"]),
+        ("mask_ratio=1.0", ["mask_ratio must be at least 0 and below 1"]),
+        ("reorder_ratio=1.01", ["reorder_ratio must be at least 0 and at most 1"]),
+        ("hidden_dropout=1", ["hidden_dropout", "below 1"]),
+        ("similarity=cosine", ["similarity must be one of dot, cos", "did you mean 'cos'"]),
+        ("schedule=oficial", ["did you mean 'official'"]),
+        ("dedupe=maybe", ["dedupe must be true or false"]),
+        ("shared_augmenter=2", ["shared_augmenter must be true or false"]),
+        ("data=", ["data must not be empty"]),
+        ("learning_rate=__import__('os').getpid()", ["learning_rate must be a number"]),
+    ],
+)
+def test_bad_assignments(text: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        c.parse_assignment(text)
+    for word in ["--set", *words]:
+        assert word in str(error.value)
+
+
+def test_good_assignments() -> None:
+    values = given("lambda=0.3", "max-steps=none", "dedupe=yes", "seed=7", "beta=1e-2")
+    assert {k: v.value for k, v in values.items()} == {
+        "lambda": 0.3,
+        "max_steps": None,
+        "dedupe": True,
+        "seed": 7,
+        "beta": 0.01,
+    }
+    assert resolve("lambda=0.3").contrast.lambda_ == 0.3
+    assert resolve("mask_ratio=0", "crop_ratio=0", "reorder_ratio=1").augment.reorder_ratio == 1
+
+
+def test_values_that_do_not_fit_each_other() -> None:
+    with pytest.raises(InputError, match="hidden_size 65 is not a multiple of heads 2"):
+        resolve("hidden_size=65")
+    with pytest.raises(InputError, match="not both"):
+        resolve("data=a.txt", "dataset=beauty")
+    with pytest.raises(InputError, match="at least 4"):
+        resolve("hidden_size=2")
+
+
+def test_models_set_their_own_losses() -> None:
+    sasrec = resolve("model=sasrec")
+    assert (sasrec.contrast.lambda_, sasrec.contrast.beta) == (0.0, 0.0)
+    cl4srec = resolve("model=cl4srec")
+    assert (cl4srec.contrast.lambda_, cl4srec.contrast.beta) == (0.1, 0.0)
+    assert resolve("model=cl4srec", "lambda=0.3").contrast.lambda_ == 0.3
+    assert {sasrec.train.schedule, cl4srec.train.schedule} == {"joint"}
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["model=sasrec", "beta=0.1"], "sasrec means beta = 0"),
+        (["model=sasrec", "lambda=0.1"], "sasrec means lambda = 0"),
+        (["model=cl4srec", "beta=0.1"], "cl4srec means beta = 0"),
+        (["model=cl4srec", "lambda=0"], "cl4srec with lambda = 0 is sasrec"),
+    ],
+)
+def test_contradictions_are_refused(assignments: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        resolve(*assignments)
+
+
+def test_a_schedule_without_augmenters_is_said_to_change_nothing() -> None:
+    resolved = c.resolve(given("model=sasrec", "schedule=paper"))
+    assert resolved.config.train.schedule == "joint"
+    assert "changes nothing" in resolved.notes[0]
+
+
+def test_a_named_data_set_brings_its_row_and_the_user_overrides_it() -> None:
+    row = {"lambda": 0.04, "beta": 0.4, "hidden_dropout": 0.5}
+    resolved = c.resolve(given("beta=0.3"), row, "sports")
+    assert resolved.config.contrast.lambda_ == 0.04
+    assert resolved.config.contrast.beta == 0.3
+    lines = c.differences(resolved)
+    assert "lambda = 0.04  (default 0.0, from data set sports)" in lines
+    assert "beta = 0.3  (default 0.05, from --set beta)" in lines
+    # The row is MCLRec's: other models keep their own losses.
+    assert resolve("model=sasrec", recommended=row).contrast.lambda_ == 0.0
+    assert resolve("model=cl4srec", recommended=row).contrast.lambda_ == 0.1
+
+
+def test_toml_sections_and_flat_keys(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text('epochs = 3\n[contrast]\nlambda = 1\nsimilarity = "cos"\n[model]\nlayers = 1\n')
+    config = c.resolve(c.read_toml(path)).config
+    assert (config.train.epochs, config.model.layers) == (3, 1)
+    assert (config.contrast.lambda_, config.contrast.similarity) == (1.0, "cos")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch = 3", ["unknown key 'epoch'", "did you mean 'epochs'"]),
+        ("[trian]\nepochs = 3", ["unknown section [trian]", "did you mean 'train'"]),
+        ("[model]\nepochs = 3", ["'epochs' belongs under [train], found under [model]"]),
+        ('epochs = "3"', ["epochs must be a whole number, not '3'"]),
+        ("epochs = true", ["epochs must be a whole number, not True"]),
+        ("dedupe = 1", ["dedupe must be true or false, not 1"]),
+        ("epochs = 3\n[train]\nepochs = 4", ["given twice"]),
+        ("epochs = = 3", ["not valid TOML"]),
+        ("beta = -0.1", ["beta must be at least 0"]),
+    ],
+)
+def test_bad_toml(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        c.read_toml(path)
+    for word in ["a.toml", *words]:
+        assert word in str(error.value)
+
+
+def test_missing_config_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml: No such file"):
+        c.read_toml(tmp_path / "none.toml")
+
+
+def test_round_trip() -> None:
+    config = resolve("lambda=0.3", "data=a.txt", "max_steps=5", "min_rating=3.5")
+    assert c.from_dict(c.to_dict(config), "config.json") == config
+    assert c.to_dict(config)["contrast"]["lambda"] == 0.3
