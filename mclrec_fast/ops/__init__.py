@@ -1,5 +1,9 @@
 """The ops: one file each, one public function each, `backend=` chooses who computes it."""
 
+from .contrast import contrast
+from .encode import encode
+from .info_nce import info_nce
+from .item_cross_entropy import item_cross_entropy
 from .packed import PackedSequences
 
-__all__ = ["PackedSequences"]
+__all__ = ["PackedSequences", "contrast", "encode", "info_nce", "item_cross_entropy"]

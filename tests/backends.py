@@ -1,0 +1,3 @@
+"""Which backends the tests run on."""
+
+BACKENDS = ["torch"]

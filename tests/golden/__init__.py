@@ -1,0 +1,1 @@
+"""The method against numbers recorded from the authors' implementation."""
