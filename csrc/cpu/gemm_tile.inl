@@ -1,0 +1,164 @@
+// Small matrix products for matrices that stay in cache: a register tile of 6 rows x 2 vectors, the
+// right operand packed into panels (or already contiguous), the left one read where it lies.
+// Not a BLAS: no cache blocking and no threads. Callers block, and hook their own work (activation,
+// statistics, ...) in behind each tile, while it is in L1.
+// One tile of depth K costs 2 * 6 * kTileCols * K FLOP and reads (6 + kTileCols) * K elements; on
+// AVX2 that is twelve multiply-adds for two vector loads and six broadcasts.
+// No #include and no namespace here: simd.h comes first, outside the namespace (see isa.h), then
+// simd.inl inside it.
+
+constexpr int kTileRows = 6;
+template <class T>
+constexpr int kTileCols = 2 * kLanes<T>;
+
+// Elements of the packed form of a [depth, cols] matrix.
+template <class T>
+MCLREC_INLINE int64_t panels_size(int64_t depth, int64_t cols) {
+  return (cols + kTileCols<T> - 1) / kTileCols<T> * kTileCols<T> * depth;
+}
+
+// Packs b [depth, cols], element (k, n) at b[k * step_k + n * step_n], into panels of kTileCols
+// columns: panel p holds [depth][kTileCols], columns beyond `cols` are zero. A matrix [out, in] used
+// as x W^T has depth = in, cols = out, step_k = 1, step_n = in; used as y W it has depth = out,
+// cols = in, step_k = in, step_n = 1.
+template <class T>
+void pack_panels(const T* b, int64_t step_k, int64_t step_n, int64_t depth, int64_t cols,
+                 T* panels) {
+  constexpr int kCols = kTileCols<T>;
+  for (int64_t first = 0; first < cols; first += kCols, panels += kCols * depth) {
+    const int64_t width = cols - first < kCols ? cols - first : kCols;
+    if (step_n == 1 && width == kCols) {
+      for (int64_t k = 0; k < depth; ++k) {
+        const T* from = b + k * step_k + first;
+        store(panels + k * kCols, load(from));
+        store(panels + k * kCols + kLanes<T>, load(from + kLanes<T>));
+      }
+      continue;
+    }
+    // Four k at a time: each column is then read in runs, each panel row written in one piece.
+    for (int64_t k0 = 0; k0 < depth; k0 += 4) {
+      const int64_t k1 = k0 + 4 < depth ? k0 + 4 : depth;
+      for (int64_t n = 0; n < kCols; ++n) {
+        const T* from = b + (first + n) * step_n;
+        for (int64_t k = k0; k < k1; ++k) {
+          panels[k * kCols + n] = n < width ? from[k * step_k] : T(0);
+        }
+      }
+    }
+  }
+}
+
+// What a tile starts from.
+enum class TileStart { kZero, kBias, kAdd };  // 0; a row bias[kTileCols]; what c holds
+
+// c[0..R)[0..kTileCols) = start + a b over `depth`. Element (r, k) of a is a[r * lda + k], or
+// a[k * lda + r] when kTransposed (a weight gradient: depth runs over tokens). b is [depth] rows of
+// kTileCols elements, ldb apart (kTileCols inside a panel). c and b need no alignment.
+template <int R, bool kTransposed, TileStart kStart, class T>
+__attribute__((noinline)) void multiply_tile(const T* a, int64_t lda, const T* b, int64_t ldb,
+                                             int64_t depth, const T* bias, T* c, int64_t ldc) {
+  static_assert(R >= 1 && R <= kTileRows);
+  constexpr int kHalf = kLanes<T>;
+  Vec<T> sum[R][2];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    if constexpr (kStart == TileStart::kAdd) {
+      sum[r][0] = load(c + r * ldc);
+      sum[r][1] = load(c + r * ldc + kHalf);
+    } else if constexpr (kStart == TileStart::kBias) {
+      __builtin_prefetch(c + r * ldc, 1);
+      sum[r][0] = load(bias);
+      sum[r][1] = load(bias + kHalf);
+    } else {
+      __builtin_prefetch(c + r * ldc, 1);
+      sum[r][0] = sum[r][1] = Vec<T>{};
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    const Vec<T> b0 = load(b), b1 = load(b + kHalf);
+    b += ldb;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vec<T> x = broadcast<T>(kTransposed ? a[r] : a[r * lda + k]);
+      sum[r][0] = fma(x, b0, sum[r][0]);
+      sum[r][1] = fma(x, b1, sum[r][1]);
+    }
+    if constexpr (kTransposed) a += lda;
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+    store(c + r * ldc, sum[r][0]);
+    store(c + r * ldc + kHalf, sum[r][1]);
+  }
+}
+
+// Rows of the next tile when `left` remain: six, but the last two tiles share what is left evenly,
+// because a tile of one or two rows cannot hide the latency of its multiply-adds.
+MCLREC_INLINE int next_tile_rows(int64_t left) {
+  if (left >= 2 * kTileRows || left == kTileRows) return kTileRows;
+  return static_cast<int>(left > kTileRows ? (left + 1) / 2 : left);
+}
+
+template <bool kTransposed, TileStart kStart, class T>
+MCLREC_INLINE void multiply_tile_rows(int rows, const T* a, int64_t lda, const T* b, int64_t ldb,
+                                      int64_t depth, const T* bias, T* c, int64_t ldc) {
+  switch (rows) {
+    case 6:
+      return multiply_tile<6, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+    case 5:
+      return multiply_tile<5, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+    case 4:
+      return multiply_tile<4, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+    case 3:
+      return multiply_tile<3, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+    case 2:
+      return multiply_tile<2, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+    default:
+      return multiply_tile<1, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+  }
+}
+
+// c [rows, ceil(cols)] = start + a [rows, depth] b [depth, cols], b in panels; ceil rounds up to
+// whole tiles, so c's rows (and `bias`, when used) must have room for that; the extra columns get
+// start + 0. Panels are the outer loop: a panel stays in L1 while a streams by.
+// finish(row, rows, col) runs behind each tile: it covers c[row .. row + rows)[col .. col +
+// kTileCols).
+template <TileStart kStart, class T, class Finish>
+MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
+                                   int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc,
+                                   const Finish& finish) {
+  constexpr int kCols = kTileCols<T>;
+  for (int64_t col = 0; col < cols; col += kCols, panels += kCols * depth) {
+    const T* start = kStart == TileStart::kBias ? bias + col : nullptr;
+    for (int64_t row = 0; row < rows;) {
+      const int count = next_tile_rows(rows - row);
+      multiply_tile_rows<false, kStart>(count, a + row * lda, lda, panels, kCols, depth, start,
+                                        c + row * ldc + col, ldc);
+      finish(row, count, col);
+      row += count;
+    }
+  }
+}
+
+template <TileStart kStart, class T>
+MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
+                                   int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc) {
+  multiply_panels<kStart>(a, lda, panels, rows, cols, depth, bias, c, ldc,
+                          [](int64_t, int, int64_t) {});
+}
+
+// c [rows, cols] (+)= a^T b with a [depth, rows] and b [depth, cols] as they lie: the gradient of a
+// weight, summed over `depth` tokens. `cols` must be whole tiles (pad the rows of b and c).
+template <TileStart kStart, class T>
+MCLREC_INLINE void multiply_transposed(const T* a, int64_t lda, const T* b, int64_t ldb,
+                                       int64_t rows, int64_t cols, int64_t depth, T* c,
+                                       int64_t ldc) {
+  for (int64_t col = 0; col < cols; col += kTileCols<T>) {
+    for (int64_t row = 0; row < rows;) {
+      const int count = next_tile_rows(rows - row);
+      multiply_tile_rows<true, kStart, T>(count, a + row, lda, b + col, ldb, depth, nullptr,
+                                          c + row * ldc + col, ldc);
+      row += count;
+    }
+  }
+}
