@@ -1,3 +1,3 @@
-"""mclrec_fast: fast, exact training of contrastive sequential recommenders (MCLRec and relatives)."""
+"""Fast, exact training of contrastive sequential recommenders (MCLRec and relatives)."""
 
 __version__ = "0.1.0"

@@ -1,0 +1,97 @@
+// The Python module mclrec_fast._C. Importing it registers the CPU kernels (each op file does so at
+// load time); the module itself only tells what was built, which instruction set is used, and the
+// machine's multiply-add peak. No operator is called through it.
+#include <Python.h>
+#include <torch/headeronly/version.h>
+
+#include <cstring>
+
+#include "../cpu/fma_peak.h"
+#include "../cpu/isa.h"
+#include "../cpu/parallel.h"
+
+namespace {
+
+#if defined(__clang__)
+#define MCLREC_COMPILER "clang " __clang_version__
+#elif defined(__GNUC__)
+#define MCLREC_COMPILER "gcc " __VERSION__
+#else
+#define MCLREC_COMPILER "unknown"
+#endif
+
+// build_info() -> dict: compiler, torch, isa (compiled variants).
+PyObject* build_info(PyObject*, PyObject*) {
+#if MCLREC_HAS_AVX2
+  return Py_BuildValue("{s:s,s:s,s:[ss]}", "compiler", MCLREC_COMPILER, "torch", TORCH_VERSION,
+                       "isa", "portable", "avx2");
+#else
+  return Py_BuildValue("{s:s,s:s,s:[s]}", "compiler", MCLREC_COMPILER, "torch", TORCH_VERSION,
+                       "isa", "portable");
+#endif
+}
+
+// isa() -> str: the instruction set the kernels use now.
+PyObject* isa(PyObject*, PyObject*) {
+  return PyUnicode_FromString(mclrec::isa_name(mclrec::selected_isa()));
+}
+
+// usable_isa() -> list[str]: the sets this binary holds and this CPU can run.
+PyObject* usable_isa(PyObject*, PyObject*) {
+  if (mclrec::isa_usable(mclrec::Isa::kAvx2)) return Py_BuildValue("[ss]", "portable", "avx2");
+  return Py_BuildValue("[s]", "portable");
+}
+
+// select_isa(name): switches all kernels; ValueError for an unknown or unusable name.
+PyObject* select_isa(PyObject*, PyObject* argument) {
+  const char* name = PyUnicode_AsUTF8AndSize(argument, nullptr);
+  if (name == nullptr) return nullptr;
+  for (const mclrec::Isa candidate : {mclrec::Isa::kPortable, mclrec::Isa::kAvx2}) {
+    if (std::strcmp(name, mclrec::isa_name(candidate)) != 0) continue;
+    if (mclrec::select_isa(candidate)) Py_RETURN_NONE;
+    return PyErr_Format(PyExc_ValueError, "instruction set %s cannot be used on this machine",
+                        name);
+  }
+  return PyErr_Format(PyExc_ValueError, "unknown instruction set %s: use portable or avx2", name);
+}
+
+// worker_count() -> int: threads the kernels use.
+PyObject* worker_count(PyObject*, PyObject*) { return PyLong_FromLong(mclrec::worker_count()); }
+
+// fma_peak_gflops(threads, seconds) -> float, with the GIL released.
+PyObject* fma_peak_gflops(PyObject*, PyObject* arguments) {
+  int threads = 1;
+  double seconds = 0.05;
+  if (!PyArg_ParseTuple(arguments, "i|d", &threads, &seconds)) return nullptr;
+  if (threads < 1 || threads > 4096 || !(seconds > 0.0 && seconds <= 60.0)) {
+    return PyErr_Format(PyExc_ValueError, "threads must be 1..4096 and seconds in (0, 60]");
+  }
+  double peak = 0.0;
+  Py_BEGIN_ALLOW_THREADS;
+  peak = mclrec::fma_peak_gflops(threads, seconds);
+  Py_END_ALLOW_THREADS;
+  return PyFloat_FromDouble(peak);
+}
+
+PyMethodDef methods[] = {
+    {"build_info", build_info, METH_NOARGS, "What was built, by what, against which torch."},
+    {"isa", isa, METH_NOARGS, "The instruction set the kernels use now."},
+    {"usable_isa", usable_isa, METH_NOARGS, "The instruction sets this machine can run."},
+    {"select_isa", select_isa, METH_O, "Switch the instruction set of every kernel."},
+    {"worker_count", worker_count, METH_NOARGS, "Threads the kernels use."},
+    {"fma_peak_gflops", fma_peak_gflops, METH_VARARGS, "Register-only multiply-add peak, GFLOP/s."},
+    {nullptr, nullptr, 0, nullptr}};
+
+PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                          "mclrec_fast._C",
+                          "CPU kernels of mclrec_fast.",
+                          -1,
+                          methods,
+                          nullptr,
+                          nullptr,
+                          nullptr,
+                          nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__C() { return PyModule_Create(&definition); }

@@ -1,0 +1,252 @@
+"""Finds the compiled modules, checks that they fit, and picks the backend of every operator.
+
+Importing this module imports `_C` (CPU kernels) and, where torch has CUDA, `_C_cuda`; both
+register their kernels with torch's dispatcher. Nothing here computes: an operator asks
+`backend(...)` once per call. "auto" may fall back to plain PyTorch and says so once, with the
+reason and the remedy; an explicit "native" never falls back.
+
+Environment: MCLREC_FAST_BACKEND (what "auto" means: auto, torch or native), MCLREC_FAST_ISA (avx2
+or portable), MCLREC_FAST_DISABLE_NATIVE=1 (as if nothing were compiled).
+"""
+
+import importlib
+import json
+import os
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+
+from . import __version__
+from .errors import InputError
+
+Backend = Literal["torch", "native"]
+
+NAMESPACE = "mclrec_fast"
+BACKENDS = ("auto", "torch", "native")
+MINIMUM_TORCH = (2, 13)
+REBUILD = 'rebuild with "pip install ." from the sources'
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class BackendFallbackWarning(UserWarning):
+    """An operator runs in plain PyTorch although "auto" would have preferred a kernel."""
+
+
+class _Module:
+    """One compiled module: loaded, or the reason why not (text) and what to do about it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.module: ModuleType | None = None
+        self.reason: str | None = None
+        self.remedy: str | None = None
+
+    def load(self) -> None:
+        """Import the module or find out why that is impossible."""
+        self.reason, self.remedy = self._obstacle()
+        if self.reason is not None:
+            return
+        try:
+            self.module = importlib.import_module(f"{__package__}.{self.name}")
+        except ImportError as error:
+            self.reason = f"{self.name} cannot be loaded: {error}"
+            self.remedy = REBUILD
+
+    def _obstacle(self) -> tuple[str | None, str | None]:
+        if os.environ.get("MCLREC_FAST_DISABLE_NATIVE", "0") not in ("", "0"):
+            return "MCLREC_FAST_DISABLE_NATIVE is set", "unset MCLREC_FAST_DISABLE_NATIVE"
+        if _torch_version() < MINIMUM_TORCH:
+            wanted = ".".join(map(str, MINIMUM_TORCH))
+            return f"torch {torch.__version__} is older than {wanted}", "install a newer torch"
+        if self.name == "_C_cuda" and torch.version.cuda is None:
+            return "this torch is built without CUDA", "install a torch built for CUDA"
+        if not self.files():
+            return self._why_not_built()
+        return None, None
+
+    def files(self) -> list[Path]:
+        """The module's files beside this one (normally one or none)."""
+        return sorted(_PACKAGE.glob(f"{self.name}.*.so")) + sorted(
+            _PACKAGE.glob(f"{self.name}.*.pyd")
+        )
+
+    def _why_not_built(self) -> tuple[str, str]:
+        recorded = build_record().get("modules", {}).get(self.name, {}).get("reason")
+        if recorded is None:
+            return f"{self.name} was never built here", REBUILD
+        if "no CUDA toolkit" in recorded:
+            return f"{self.name} was not built: {recorded}", f"install CUDA's nvcc and {REBUILD}"
+        remedy = f"{REBUILD} (add -v to see the compiler's messages)"
+        return f"{self.name} was not built: {recorded}", remedy
+
+
+def _torch_version() -> tuple[int, int]:
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def build_record() -> dict[str, Any]:
+    """What the last build left in _build_info.json; empty when there was none."""
+    try:
+        record = json.loads((_PACKAGE / "_build_info.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+_cpu = _Module("_C")
+_cuda = _Module("_C_cuda")
+_announced: set[str] = set()
+
+
+def _load() -> None:
+    _cpu.load()
+    _cuda.load()
+    wanted = os.environ.get("MCLREC_FAST_ISA", "")
+    if _cpu.module is not None and wanted not in ("", *_cpu.module.usable_isa()):
+        known = wanted in _cpu.module.build_info()["isa"]
+        problem = "cannot run on this CPU" if known else "is not an instruction set compiled here"
+        usable = " or ".join(_cpu.module.usable_isa())
+        raise InputError(f"MCLREC_FAST_ISA={wanted} {problem}: use {usable}, or unset it")
+
+
+def _module_for(device: torch.device) -> _Module | None:
+    return {"cpu": _cpu, "cuda": _cuda}.get(device.type)
+
+
+def available(device: str | torch.device = "cpu") -> bool:
+    """Whether the compiled kernels for this device are loaded."""
+    module = _module_for(torch.device(device))
+    return module is not None and module.module is not None
+
+
+def why_not(device: str | torch.device = "cpu") -> str | None:
+    """Why the kernels for this device are not loaded, with the remedy; None when they are."""
+    module = _module_for(torch.device(device))
+    if module is None:
+        return f"there are no kernels for device {torch.device(device).type}: use cpu or cuda"
+    if module.reason is None:
+        return None
+    return f"{module.reason}; {module.remedy}"
+
+
+def has_kernel(op: str, device: str | torch.device = "cpu") -> bool:
+    """Whether operator `op` (without namespace) has a compiled kernel for this device."""
+    key = {"cpu": "CPU", "cuda": "CUDA"}.get(torch.device(device).type)
+    name = f"{NAMESPACE}::{op}"
+    if key is None or not torch._C._dispatch_has_kernel(name):
+        return False
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, key))
+
+
+def backend(requested: str, device: str | torch.device, op: str | None = None) -> Backend:
+    """Resolve a backend word for a device, and for one operator where `op` is given.
+
+    Args:
+        requested: "auto", "torch" or "native".
+        device: Where the tensors live.
+        op: Low-level operator name; "native" then also needs its kernel for this device.
+
+    Returns:
+        "torch" or "native".
+
+    Raises:
+        InputError: The word is unknown, or "native" was asked for and is not available.
+    """
+    if requested == "torch":
+        return "torch"
+    source = "backend"
+    if requested == "auto":
+        requested = os.environ.get("MCLREC_FAST_BACKEND", "") or "auto"
+        source = "MCLREC_FAST_BACKEND"
+    if requested not in BACKENDS:
+        raise InputError(f"{source}={requested!r} is unknown: use auto, torch or native")
+    if requested == "torch":
+        return "torch"
+    obstacle = why_not(device)
+    if obstacle is None and op is not None and not has_kernel(op, device):
+        obstacle = f"{op} has no kernel for {torch.device(device).type} in this build; {REBUILD}"
+    if obstacle is None:
+        return "native"
+    if requested == "native":
+        raise InputError(f"{source}='native' is not available: {obstacle}")
+    _announce(obstacle)
+    return "torch"
+
+
+def _announce(obstacle: str) -> None:
+    if obstacle in _announced:
+        return
+    _announced.add(obstacle)
+    warnings.warn(
+        f"running in plain PyTorch, which is slower: {obstacle}. "
+        "Details: python -m mclrec_fast; silence: backend='torch'",
+        BackendFallbackWarning,
+        stacklevel=4,
+    )
+
+
+def isa() -> str | None:
+    """The instruction set the CPU kernels use ("avx2" or "portable"); None without kernels."""
+    return None if _cpu.module is None else str(_cpu.module.isa())
+
+
+@contextmanager
+def use_isa(name: str) -> Iterator[None]:
+    """Run the CPU kernels with another instruction set (all threads of the process).
+
+    Raises:
+        InputError: There are no kernels, or this machine cannot run that set.
+    """
+    if _cpu.module is None:
+        raise InputError(f"instruction sets need the compiled kernels: {why_not()}")
+    before = _cpu.module.isa()
+    try:
+        _cpu.module.select_isa(name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    try:
+        yield
+    finally:
+        _cpu.module.select_isa(before)
+
+
+def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:
+    """Register-only float32 multiply-add peak of this machine, the clock of every benchmark.
+
+    Args:
+        threads: Threads to run, >= 1.
+        seconds: How long, in (0, 60].
+
+    Returns:
+        GFLOP/s over all threads; None without the compiled module.
+    """
+    if _cpu.module is None:
+        return None
+    return float(_cpu.module.fma_peak_gflops(threads, seconds))
+
+
+def environment() -> dict[str, Any]:
+    """What was built, what is used and why not more: json-able, for env.json and the report."""
+    record = build_record()
+    return {
+        "version": __version__,
+        "package": str(_PACKAGE),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": {
+            "version": torch.__version__,
+            "cuda": torch.version.cuda,
+            "threads": torch.get_num_threads(),
+        },
+        "build": record,
+    }
+
+
+_load()

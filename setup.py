@@ -1,0 +1,301 @@
+"""Builds the compiled modules; everything else about the package is in pyproject.toml.
+
+To add an operator `foo`, only add files (the sources are globbed):
+    csrc/cpu/foo_cpu.h, foo_cpu.cpp   the kernel: raw pointers, no torch, threads by cpu/parallel.h
+    csrc/ops_cpu/foo.cpp              checks (ops_cpu/checks.h), allocation, and
+                                      STABLE_TORCH_LIBRARY_IMPL(mclrec_fast, CPU, m)
+    csrc/cuda/foo_kernel.cuh, foo_cuda.cu, csrc/ops_cuda/foo.cpp   the same for CUDA
+    mclrec_fast/ops/foo.py            schema, fake kernel, autograd, the public function
+    mclrec_fast/ops/reference/foo.py  the same in plain torch;  tests/ops/test_foo.py
+then `python setup.py build_ext --inplace` (needs torch, ninja and pybind11 in the environment).
+
+A module that cannot be built never stops the installation: a boxed warning says what is missing,
+and _build_info.json keeps the reason for `python -m mclrec_fast`. Environment:
+    MCLREC_FAST_REQUIRE_NATIVE=1   a failed or impossible CPU build is an error
+    MAX_JOBS                       compilers at a time (default: all cores)
+    CUDA_HOME, TORCH_CUDA_ARCH_LIST   where CUDA is, and the architectures to build for
+"""
+
+import glob
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext as plain_build_ext
+
+try:
+    import torch
+    from torch.utils import cpp_extension
+
+    TORCH_PROBLEM = None
+    BuildBase: Any = cpp_extension.BuildExtension
+except Exception as error:  # a broken torch must not break the installation
+    TORCH_PROBLEM = f"torch could not be imported for the build ({error})"
+    BuildBase = plain_build_ext
+
+ROOT = Path(__file__).resolve().parent
+PACKAGE = "mclrec_fast"
+CXX_FLAGS = ["-std=c++20", "-O3", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"]
+# The oldest torch whose stable ABI the kernels use.
+TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020d000000000000"
+# Binaries run on the minor versions above them; the PTX of the last covers newer architectures.
+CUDA_ARCHITECTURES = ["8.0", "9.0", "10.0"]
+
+
+def sources(*patterns: str) -> list[str]:
+    """Files below csrc/ that match, relative to the root, sorted."""
+    os.chdir(ROOT)
+    return sorted(path for pattern in patterns for path in glob.glob(f"csrc/{pattern}"))
+
+
+def headers() -> list[str]:
+    """Every file whose change must rebuild a module."""
+    return sources("**/*.h", "**/*.cuh", "**/*.inl")
+
+
+def cuda_home() -> Path | None:
+    """The CUDA toolkit that really holds the headers (nvcc on the path may be a wrapper)."""
+    candidates = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH")]
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        # A dry run names the toolkit even through a wrapper script.
+        dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", os.devnull], capture_output=True)
+        top = re.search(rb"^#\$ TOP=(.+)$", dry.stderr, re.M)
+        candidates += [top.group(1).decode().strip() if top else None]
+        candidates += [str(Path(nvcc).resolve().parent.parent), "/usr/local/cuda"]
+    for candidate in candidates:
+        if candidate is None:
+            continue
+        home = Path(candidate).resolve()
+        if (home / "include/cuda_runtime.h").is_file() and (home / "bin/nvcc").is_file():
+            return home
+    return None
+
+
+def cuda_architectures(home: Path) -> list[str]:
+    """The architectures to build for: the default ones that this nvcc knows, the last with PTX."""
+    wanted = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    if wanted and wanted != "native":
+        return wanted.replace(" ", ";").split(";")
+    known = subprocess.run(
+        [home / "bin/nvcc", "--list-gpu-arch"], capture_output=True, text=True
+    ).stdout
+    usable = [a for a in CUDA_ARCHITECTURES if f"compute_{a.replace('.', '')}\n" in known + "\n"]
+    return [*usable[:-1], usable[-1] + "+PTX"] if usable else ["8.0+PTX"]
+
+
+def architecture_flags(architectures: list[str]) -> list[str]:
+    """The nvcc flags for a list such as ["8.0", "10.0+PTX"]."""
+    flags = []
+    for architecture in architectures:
+        number = architecture.removesuffix("+PTX").replace(".", "")
+        flags.append(f"-gencode=arch=compute_{number},code=sm_{number}")
+        if architecture.endswith("+PTX"):
+            flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
+    return flags
+
+
+def torch_extension(name: str, files: list[str], **extra: Any) -> Extension:
+    """A module of kernels over torch's stable ABI (no libtorch_python, any Python from 3.11)."""
+    include = [flag for path in cpp_extension.include_paths() for flag in ("-isystem", path)]
+    cxx = [*CXX_FLAGS, TORCH_TARGET, *include, *extra.pop("cxx", [])]
+    nvcc = ["-std=c++20", "-O3", TORCH_TARGET, *extra.pop("nvcc", [])]
+    return Extension(
+        f"{PACKAGE}.{name}",
+        files,
+        language="c++",
+        depends=headers(),
+        library_dirs=[*cpp_extension.library_paths(), *extra.pop("library_dirs", [])],
+        libraries=["torch_cpu", *extra.pop("libraries", [])],
+        extra_compile_args={"cxx": cxx, "nvcc": nvcc},
+        extra_link_args=["-pthread"],
+        py_limited_api=True,
+    )
+
+
+def cpu_extension() -> Extension | str:
+    """The CPU kernels, or why they cannot be built."""
+    if TORCH_PROBLEM:
+        return TORCH_PROBLEM
+    return torch_extension("_C", sources("cpu/*.cpp", "ops_cpu/*.cpp"))
+
+
+def cuda_extension() -> Extension | str:
+    """The CUDA kernels, or why they cannot be built."""
+    files = sources("cuda/*.cu", "ops_cuda/*.cpp")
+    if not any(file.endswith(".cu") for file in files):
+        return "there are no CUDA kernels in this version"
+    if TORCH_PROBLEM:
+        return TORCH_PROBLEM
+    home = cuda_home()
+    if home is None:
+        return "no CUDA toolkit was found (nvcc on PATH, or CUDA_HOME)"
+    cpp_extension.CUDA_HOME = str(home)
+    library = next((str(home / d) for d in ("lib64", "lib") if (home / d).is_dir()), str(home))
+    return torch_extension(
+        "_C_cuda",
+        files,
+        cxx=["-isystem", str(home / "include")],
+        nvcc=architecture_flags(cuda_architectures(home)),
+        library_dirs=[library],
+        libraries=["cudart"],
+    )
+
+
+def reader_extension() -> Extension | str:
+    """The log reader (pybind11, no torch), or why it cannot be built."""
+    files = sources("reader.cpp")
+    if not files:
+        return "there is no compiled reader in this version"
+    try:
+        import pybind11
+    except ImportError:
+        return "pybind11 is not installed"
+    include = ["-isystem", pybind11.get_include()]
+    return Extension(
+        f"{PACKAGE}._reader",
+        files,
+        language="c++",
+        depends=headers(),
+        extra_compile_args={"cxx": CXX_FLAGS + include, "nvcc": []},
+    )
+
+
+class BuildNative(BuildBase):
+    """Builds each module on its own, goes on without those that fail, and keeps the reasons."""
+
+    def run(self) -> None:
+        """Build, then leave the modules and the record beside the sources as well.
+
+        Python started at the repository root imports the package from there, not the installed one.
+        """
+        self.reasons: dict[str, str] = {}
+        super().run()
+        outputs = Path(self.build_lib) / PACKAGE if not self.inplace else ROOT / PACKAGE
+        record = self._record()
+        for folder in {outputs, ROOT / PACKAGE}:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write(folder / "_build_info.json", record.encode())
+            for name in MODULES:
+                self._place(name, folder)
+
+    def build_extensions(self) -> None:
+        """Build every module by itself."""
+        os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        extensions = list(self.distribution.ext_modules or [])
+        for extension in extensions:
+            name = extension.name.rpartition(".")[2]
+            self._forget_old_objects(extension)
+            if not isinstance(extension.extra_compile_args, dict) or TORCH_PROBLEM:
+                extension.extra_compile_args = extension.extra_compile_args["cxx"]
+            self.extensions = [extension]
+            try:
+                super().build_extensions()
+            except Exception as error:
+                self.reasons[name] = f"compiling failed: {str(error).strip().splitlines()[0]}"
+        self.extensions = extensions
+        for name, extension in MODULES.items():
+            if isinstance(extension, str):
+                self.reasons[name] = extension
+        self._report()
+
+    def _forget_old_objects(self, extension: Extension) -> None:
+        """Without CUDA in torch, ninja is not told which headers a .cu file includes."""
+        newest = max((os.path.getmtime(header) for header in extension.depends), default=0.0)
+        for file in extension.sources:
+            built = Path(self.build_temp) / Path(file).with_suffix(".o")
+            if file.endswith(".cu") and built.is_file() and built.stat().st_mtime < newest:
+                built.unlink()
+
+    def _report(self) -> None:
+        """One box with everything that was not built and matters here."""
+        missing = {n: r for n, r in self.reasons.items() if "in this version" not in r}
+        if "_C_cuda" in missing and "no CUDA toolkit" in missing["_C_cuda"]:
+            del missing["_C_cuda"]  # a machine without CUDA lacks nothing
+        if not missing:
+            return
+        if os.environ.get("MCLREC_FAST_REQUIRE_NATIVE", "0") not in ("", "0"):
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+            raise RuntimeError(f"MCLREC_FAST_REQUIRE_NATIVE is set, but {reasons}")
+        lines = ["mclrec_fast: some compiled parts could not be built.", ""]
+        for name, reason in missing.items():
+            lines += textwrap.wrap(f"{name}: {reason}", 84, subsequent_indent="    ")
+        lines += [
+            "",
+            "The package works without them, in pure PyTorch and slower. The compiler's messages",
+            "are above (pip shows them with -v). What is used, and why: python -m mclrec_fast",
+        ]
+        width = max(map(len, lines))
+        box = ["+" + "-" * (width + 2) + "+"]
+        text = "\n".join(box + [f"| {line:<{width}} |" for line in lines] + box)
+        print(text, file=sys.stderr, flush=True)
+        self._say_on_terminal(text)
+
+    @staticmethod
+    def _say_on_terminal(text: str) -> None:
+        """Speak past pip, which swallows the output of a build that succeeds."""
+        try:
+            with open("/dev/tty", "w") as terminal:
+                terminal.write("\n" + text + "\n")
+        except OSError:
+            pass
+
+    def _record(self) -> str:
+        """What was built and why not more, for the environment report."""
+        modules: dict[str, dict[str, Any]] = {}
+        for name in MODULES:
+            reason = self.reasons.get(name)
+            modules[name] = {"built": reason is None, "reason": reason}
+        if modules["_C_cuda"]["built"]:
+            home = cuda_home()
+            assert home is not None
+            modules["_C_cuda"]["architectures"] = cuda_architectures(home)
+            modules["_C_cuda"]["toolkit"] = str(home)
+        record = {
+            "modules": modules,
+            "torch": None if TORCH_PROBLEM else torch.__version__,
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        }
+        return json.dumps(record, indent=2) + "\n"
+
+    def _place(self, name: str, folder: Path) -> None:
+        """Put the built module into the folder, or remove an older one that was not built now."""
+        extension = MODULES[name]
+        built = None
+        if isinstance(extension, Extension) and name not in self.reasons:
+            built = Path(self.build_lib) / self.get_ext_filename(extension.name)
+            built = built if built.is_file() else ROOT / self.get_ext_filename(extension.name)
+        for old in folder.glob(f"{name}.*.so"):
+            if built is None or old.name != built.name:
+                old.unlink()
+        if built is not None and built.parent.resolve() != folder.resolve():
+            self._write(folder / built.name, built.read_bytes())
+
+    @staticmethod
+    def _write(path: Path, content: bytes) -> None:
+        """Replace a file at once: a running process may have the old module mapped."""
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(content)
+        partial.chmod(0o755 if path.suffix == ".so" else 0o644)
+        partial.replace(path)
+
+
+MODULES: dict[str, Extension | str] = {
+    "_C": cpu_extension(),
+    "_C_cuda": cuda_extension(),
+    "_reader": reader_extension(),
+}
+
+setup(
+    ext_modules=[module for module in MODULES.values() if isinstance(module, Extension)],
+    cmdclass={"build_ext": BuildNative},
+)
