@@ -5,5 +5,16 @@ from .encode import encode
 from .info_nce import info_nce
 from .item_cross_entropy import item_cross_entropy
 from .packed import PackedSequences
+from .target_rank import TargetRank, target_rank
+from .top_k import top_k
 
-__all__ = ["PackedSequences", "contrast", "encode", "info_nce", "item_cross_entropy"]
+__all__ = [
+    "PackedSequences",
+    "TargetRank",
+    "contrast",
+    "encode",
+    "info_nce",
+    "item_cross_entropy",
+    "target_rank",
+    "top_k",
+]

@@ -1,0 +1,89 @@
+"""Scores whose bits do not depend on how they were batched.
+
+A matrix product may sum in any order, so the score of one (row, item) pair can change in its last
+bits with the batch size, the thread count or the position of the item in the table, and items with
+equal embeddings may fail to tie. Here the score is *defined* as the sum over d = 0 .. D-1, in that
+order, with one fused multiply-add a step. The matrix product only sorts out the pairs that cannot
+be close; the few pairs within its error bound are scored by the definition.
+"""
+
+import torch
+from torch import Tensor
+
+
+def fused_multiply_add(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Return a * b + c with a single rounding, as the FMA instruction does.
+
+    float32 only. The product is exact in float64; the sum is rounded to odd there, which makes the
+    final rounding to float32 correct (Boldo and Melquiond, "Emulation of a FMA and correctly
+    rounded sums", 2008).
+
+    Args:
+        a: float32, any shape.
+        b: float32, broadcastable with `a`.
+        c: float32, broadcastable with `a * b`.
+
+    Returns:
+        float32, the broadcast shape.
+    """
+    product = a.double() * b.double()
+    addend = c.double()
+    total = product + addend
+    back = total - product
+    error = (product - (total - back)) + (addend - back)
+    bits = total.view(torch.int64)
+    outward = (error > 0) == (total > 0)  # the exact sum lies beyond `total`, seen from zero
+    inexact_even = (error != 0) & (bits & 1 == 0) & torch.isfinite(error)
+    return (bits + torch.where(inexact_even, 2 * outward - 1, 0)).view(torch.float64).float()
+
+
+def pair_scores(h: Tensor, item_embedding: Tensor, rows: Tensor, items: Tensor) -> Tensor:
+    """Score (row, item) pairs by the definition.
+
+    float64 inputs are summed in the same order, but with the product rounded before the sum.
+
+    Args:
+        h: Row vectors [B, D], float32 or float64.
+        item_embedding: Item vectors [V, D], the same dtype.
+        rows: Row of each pair, int64, any shape.
+        items: Item of each pair, int64, the same shape.
+
+    Returns:
+        Scores, the shape of `rows`.
+    """
+    total = h.new_zeros(rows.shape)
+    step = fused_multiply_add if h.dtype == torch.float32 else _multiply_add
+    for d in range(h.shape[1]):
+        total = step(h[:, d][rows], item_embedding[:, d][items], total)
+    return total
+
+
+def _multiply_add(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    return c + a * b
+
+
+def comparison_slack(h: Tensor, item_embedding: Tensor) -> Tensor:
+    """Bound, per row, how far apart two products must be for their order to be certain.
+
+    Any order of summation errs by at most about D u sum_d |h_d e_d|, u the unit roundoff, and the
+    sum is at most |h| |e|. Two scores, each in two orders: four such errors. (This holds for full
+    precision products; reduced-precision modes of the matrix product are outside the bound.)
+
+    Args:
+        h: Row vectors [B, D].
+        item_embedding: Item vectors [V, D].
+
+    Returns:
+        Slack [B], the dtype of `h`; positive, infinite where the bound cannot be computed.
+    """
+    roundoff = torch.finfo(h.dtype).eps / 2
+    largest = item_embedding.norm(dim=1).max() if len(item_embedding) else h.new_zeros(())
+    factor = 4.1 * (h.shape[1] + 2) * roundoff
+    slack: Tensor = factor * h.norm(dim=1) * largest + torch.finfo(h.dtype).tiny
+    return slack.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def rows_in_chunks(batch: int, classes: int, elements: int = 1 << 20) -> list[slice]:
+    """Cut `batch` rows into slices whose [rows, classes] matrix has at most `elements` elements."""
+    step = max(1, elements // max(1, classes))
+    return [slice(start, min(start + step, batch)) for start in range(0, batch, step)]

@@ -1,0 +1,75 @@
+"""The k best items of each row, in plain torch, a chunk of rows at a time.
+
+Defines what the native kernel computes; not differentiable.
+"""
+
+import torch
+from torch import Tensor
+
+from .fixed_order import comparison_slack, pair_scores, rows_in_chunks
+
+
+def top_k(
+    h: Tensor, item_embedding: Tensor, k: int, exclude: Tensor, exclude_offsets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the k highest scores of each row over the items 1 .. V-1, and their items.
+
+    Args:
+        h: Row vectors [B, D], float32 or float64.
+        item_embedding: Item vectors [V, D], the same dtype; row 0 (padding) is never returned.
+        k: Number of items, >= 0.
+        exclude: Items that must not be returned [K], int32; row b's are
+            `exclude[exclude_offsets[b]:exclude_offsets[b + 1]]`.
+        exclude_offsets: [B + 1], int64, ascending.
+
+    Returns:
+        Scores [B, k], the dtype of `h`, descending, ties by lower item; items [B, k], int64. Where
+        fewer than k items are left: score -inf, item 0. A row with a non-finite score has item -1.
+    """
+    B, V = len(h), len(item_embedding)
+    best = h.new_full((B, k), -torch.inf)
+    best_items = torch.zeros((B, k), dtype=torch.int64, device=h.device)
+    slack = comparison_slack(h, item_embedding[1:])  # [B]
+    transposed = item_embedding.t()
+    kept = min(k, V)
+    for chunk in rows_in_chunks(B, V) if kept else []:
+        rows = torch.arange(chunk.stop - chunk.start, device=h.device)
+        offsets = exclude_offsets[chunk.start : chunk.stop + 1]
+        removed = exclude[int(offsets[0]) : int(offsets[-1])].long()
+        scores = h[chunk] @ transposed  # [n, V]
+        scores[:, 0] = 0  # does not count as a score
+        low, high = scores.aminmax(dim=1)
+        finite = torch.isfinite(low) & torch.isfinite(high)
+        scores[:, 0] = -torch.inf
+        scores[torch.repeat_interleave(rows, offsets.diff()), removed] = -torch.inf
+        scores[~finite] = -torch.inf
+
+        # Every item that can be among the k best by the exact score, then these in exact order.
+        rough, items = _candidates(scores, kept, slack[chunk].unsqueeze(1))
+        exact = pair_scores(h[chunk], item_embedding, rows.unsqueeze(1).expand_as(items), items)
+        exact = torch.where(rough == -torch.inf, rough, exact)
+        ordered, order = exact.sort(dim=1, descending=True, stable=True)
+        ordered, items = ordered[:, :kept], items.gather(1, order)[:, :kept]
+        best[chunk, :kept] = ordered
+        items = torch.where(ordered == -torch.inf, 0, items)
+        best_items[chunk, :kept] = torch.where(finite.unsqueeze(1), items, -1)
+    return best, best_items
+
+
+def _candidates(scores: Tensor, k: int, slack: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores and items [n, at least k], by ascending item, of all that may be in the top k.
+
+    Args:
+        scores: [n, V].
+        k: 1 .. V.
+        slack: [n, 1]; a score that far below the k-th highest cannot be in the top k.
+    """
+    taken = min(k + 8, scores.shape[1])
+    while True:
+        values, items = scores.topk(taken)
+        certain = (values[:, -1:] < values[:, k - 1 : k] - slack).all()
+        if taken == scores.shape[1] or bool(certain):
+            break
+        taken = min(4 * taken, scores.shape[1])
+    items = items.sort(dim=1).values
+    return scores.gather(1, items), items

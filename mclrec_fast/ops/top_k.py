@@ -1,0 +1,69 @@
+"""The k best items of each row, with exclusions, without a [B, V] matrix.
+
+Not an approximation: every item is scored. There is no gradient: inputs that require one are
+detached.
+"""
+
+import torch
+from torch import Tensor
+
+from ._ranking_checks import check_item_lists, check_scoring, refuse_non_finite
+from .reference.top_k import top_k as _reference
+
+torch.library.define(
+    "mclrec_fast::top_k",
+    "(Tensor h, Tensor item_embedding, int k, Tensor exclude, Tensor exclude_offsets)"
+    " -> (Tensor, Tensor)",
+)
+
+
+def _fake(
+    h: Tensor, item_embedding: Tensor, k: int, exclude: Tensor, exclude_offsets: Tensor
+) -> tuple[Tensor, Tensor]:
+    return h.new_empty((h.shape[0], k)), exclude_offsets.new_empty((h.shape[0], k))
+
+
+torch.library.register_fake("mclrec_fast::top_k", _fake)
+
+
+def top_k(
+    h: Tensor,
+    item_embedding: Tensor,
+    k: int,
+    exclude: Tensor,
+    exclude_offsets: Tensor,
+    *,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor]:
+    """Return the k highest scores of each row over the items 1 .. V-1, and their items.
+
+    The score is the dot product, summed in the fixed order of `target_rank`.
+
+    Args:
+        h: Row vectors [B, D], float32 or float64.
+        item_embedding: Item vectors [V, D], the same dtype. Row 0 is padding, never returned.
+        k: Number of items per row, >= 0.
+        exclude: Items that must not be returned [K], int32, in 0 .. V-1; row b's are
+            `exclude[exclude_offsets[b]:exclude_offsets[b + 1]]`. Repeats and 0 do no harm.
+        exclude_offsets: [B + 1], int64, ascending, within 0 .. K.
+        backend: "auto", "torch" or "native".
+
+    Returns:
+        Scores [B, k], the dtype of `h`, descending, ties by lower item; items [B, k], int64. Where
+        fewer than k items are left, the rest is score -inf and item 0.
+
+    Raises:
+        TypeError: Wrong dtypes.
+        ValueError: Wrong shapes or devices, k < 0, exclusions outside the table, offsets that do
+            not ascend, or a score that is not finite (the message names the row).
+    """
+    check_scoring(h, item_embedding)
+    if k < 0:
+        raise ValueError(f"k must not be negative, got {k}")
+    check_item_lists("exclude", exclude, exclude_offsets, h, len(item_embedding))
+    h, item_embedding = h.detach(), item_embedding.detach()
+    scores, items = _reference(h, item_embedding, k, exclude, exclude_offsets)
+    bad = (items < 0).any(dim=1)
+    if bool(bad.any()):
+        refuse_non_finite(int(bad.int().argmax()))
+    return scores, items
