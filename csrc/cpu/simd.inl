@@ -1,13 +1,11 @@
-// Vectors of the namespace this is included in (see isa.h): Vec<float> and Vec<double>, 32 bytes
-// wide when compiled for AVX2 + FMA, otherwise 16 bytes, which SSE2 and NEON both have. Written
-// with the vector extensions of gcc and clang; intrinsics only where those compile badly. No
-// #include and no namespace here; simd.h must come first, outside the namespace.
-
-#if defined(__AVX2__) && defined(__FMA__)
-constexpr int kVectorBytes = 32;
-#else
-constexpr int kVectorBytes = 16;
-#endif
+// Vectors of the namespace this is included in (see isa.h): Vec<float> and Vec<double>, written
+// with the vector extensions of gcc and clang; intrinsics only where those compile badly.
+//
+// No #include and no namespace here: simd.h comes first, outside the namespace, and inside it
+//   constexpr int kVectorBytes = 16;  // portable: SSE2 and NEON both have such vectors
+//   constexpr int kVectorBytes = 32;  // between MCLREC_AVX2_BEGIN and MCLREC_AVX2_END
+// (a macro test of __AVX2__ would not do: gcc does not define it for a target pragma).
+static_assert(kVectorBytes == 16 || kVectorBytes == 32);
 
 template <class T>
 struct VectorTypes;
@@ -70,27 +68,35 @@ MCLREC_INLINE Vec<T> broadcast(T value) {
   }
 }
 
-// a * b + c, with one rounding where the instruction set has it.
-#if defined(__AVX2__) && defined(__FMA__)
-MCLREC_INLINE Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
-  return _mm256_fmadd_ps(a, b, c);
-}
-MCLREC_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
-  return _mm256_fmadd_pd(a, b, c);
-}
-// The larger; the second where either is NaN.
-MCLREC_INLINE Vec<float> max(Vec<float> a, Vec<float> b) { return _mm256_max_ps(a, b); }
-MCLREC_INLINE Vec<double> max(Vec<double> a, Vec<double> b) { return _mm256_max_pd(a, b); }
-#else
+// a * b + c, rounded once where the instruction set can.
 template <class V>
 MCLREC_INLINE V fma(V a, V b, V c) {
+#if MCLREC_HAS_AVX2
+  if constexpr (kVectorBytes == 32) {
+    if constexpr (sizeof(a[0]) == 4) {
+      return (V)_mm256_fmadd_ps(a, b, c);
+    } else {
+      return (V)_mm256_fmadd_pd(a, b, c);
+    }
+  }
+#endif
   return a * b + c;
 }
+
+// The larger of two lanes; the second where either is NaN.
 template <class V>
 MCLREC_INLINE V max(V a, V b) {
+#if MCLREC_HAS_AVX2
+  if constexpr (kVectorBytes == 32) {
+    if constexpr (sizeof(a[0]) == 4) {
+      return (V)_mm256_max_ps(a, b);
+    } else {
+      return (V)_mm256_max_pd(a, b);
+    }
+  }
+#endif
   return a > b ? a : b;
 }
-#endif
 
 template <class T>
 MCLREC_INLINE T lane_sum(Vec<T> value) {

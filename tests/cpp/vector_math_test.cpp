@@ -20,6 +20,7 @@ void expect(bool condition, const char* isa, const char* what, double value) {
 }  // namespace
 
 namespace mclrec::test::portable {
+constexpr int kVectorBytes = 16;
 #include "../../csrc/cpu/simd.inl"
 #include "../../csrc/cpu/vector_math.inl"
 #include "vector_math_test.inl"
@@ -27,6 +28,7 @@ namespace mclrec::test::portable {
 #if MCLREC_HAS_AVX2
 MCLREC_AVX2_BEGIN
 namespace mclrec::test::avx2 {
+constexpr int kVectorBytes = 32;
 #include "../../csrc/cpu/simd.inl"
 #include "../../csrc/cpu/vector_math.inl"
 #include "vector_math_test.inl"
