@@ -49,7 +49,10 @@ def test_defaults_pass_their_own_checks() -> None:
         ("mask_ratio=1.0", ["mask_ratio must be at least 0 and below 1"]),
         ("reorder_ratio=1.01", ["reorder_ratio must be at least 0 and at most 1"]),
         ("hidden_dropout=1", ["hidden_dropout", "below 1"]),
-        ("similarity=cosine", ["similarity must be one of dot, cos", "did you mean 'cos'"]),
+        (
+            "similarity=cosine",
+            ["similarity must be one of dot, cos", "did you mean 'cos'"],
+        ),
         ("schedule=oficial", ["did you mean 'official'"]),
         ("dedupe=maybe", ["dedupe must be true or false"]),
         ("shared_augmenter=2", ["shared_augmenter must be true or false"]),
@@ -74,7 +77,10 @@ def test_good_assignments() -> None:
         "beta": 0.01,
     }
     assert resolve("lambda=0.3").contrast.lambda_ == 0.3
-    assert resolve("mask_ratio=0", "crop_ratio=0", "reorder_ratio=1").augment.reorder_ratio == 1
+    assert (
+        resolve("mask_ratio=0", "crop_ratio=0", "reorder_ratio=1").augment.reorder_ratio
+        == 1
+    )
 
 
 def test_values_that_do_not_fit_each_other() -> None:
@@ -130,7 +136,9 @@ def test_a_named_data_set_brings_its_row_and_the_user_overrides_it() -> None:
 
 def test_toml_sections_and_flat_keys(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
-    path.write_text('epochs = 3\n[contrast]\nlambda = 1\nsimilarity = "cos"\n[model]\nlayers = 1\n')
+    path.write_text(
+        'epochs = 3\n[contrast]\nlambda = 1\nsimilarity = "cos"\n[model]\nlayers = 1\n'
+    )
     config = c.resolve(c.read_toml(path)).config
     assert (config.train.epochs, config.model.layers) == (3, 1)
     assert (config.contrast.lambda_, config.contrast.similarity) == (1.0, "cos")
@@ -141,7 +149,10 @@ def test_toml_sections_and_flat_keys(tmp_path: Path) -> None:
     [
         ("epoch = 3", ["unknown key 'epoch'", "did you mean 'epochs'"]),
         ("[trian]\nepochs = 3", ["unknown section [trian]", "did you mean 'train'"]),
-        ("[model]\nepochs = 3", ["'epochs' belongs under [train], found under [model]"]),
+        (
+            "[model]\nepochs = 3",
+            ["'epochs' belongs under [train], found under [model]"],
+        ),
         ('epochs = "3"', ["epochs must be a whole number, not '3'"]),
         ("epochs = true", ["epochs must be a whole number, not True"]),
         ("dedupe = 1", ["dedupe must be true or false, not 1"]),

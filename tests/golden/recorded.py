@@ -67,7 +67,9 @@ def batch_views(number: int) -> tuple[PackedSequences, Tensor]:
         ("aug2", "aug_len2"),
     ):
         rows = recorded(f"batch{number}/{ids}").tolist()
-        for row, n in zip(rows, recorded(f"batch{number}/{lengths}").tolist(), strict=True):
+        for row, n in zip(
+            rows, recorded(f"batch{number}/{lengths}").tolist(), strict=True
+        ):
             kept = [j for j in range(n) if row[j] != 0 or j == n - 1]
             items += [row[j] for j in kept]
             positions += kept

@@ -36,7 +36,9 @@ def info_nce(
     """Contrast of two views, scalar; 0 for B = 1, where there is no negative."""
     a, b = similarity_rows(a, similarity), similarity_rows(b, similarity)
     return contrast_of(
-        self_block(a, temperature), self_block(b, temperature), cross_block(a, b, temperature)
+        self_block(a, temperature),
+        self_block(b, temperature),
+        cross_block(a, b, temperature),
     )
 
 
