@@ -69,7 +69,7 @@ class DataConfig:
         "auto",
         "how to read the file",
         flag=True,
-        choices=("auto", "text", "inter", "csv", "tsv"),
+        choices=("auto", "text", "inter", "csv", "tsv", "movielens", "parquet"),
     )
     user_col: str | None = _option(
         None, "column of the user ids", flag=True, metavar="NAME"
@@ -97,6 +97,13 @@ class DataConfig:
         flag=True,
         choices=("leave-one-out", "temporal", "none"),
     )
+    valid_fraction: float = _option(0.1, "temporal: share that validates", above=0, below=1)
+    test_fraction: float = _option(0.1, "temporal: share that tests", above=0, below=1)
+    ignore_times: bool = _option(False, "keep the order of the file", flag=True)
+    reader: str = _option("auto", "who reads the file", choices=("auto", "native", "numpy"))
+    synthetic_users: int = _option(22_000, "users of the synthetic data set", low=1)
+    synthetic_items: int = _option(12_000, "items of the synthetic data set", low=8)
+    synthetic_seed: int = _option(0, "seed of the synthetic data set", low=0)
     user_ids: bool = _option(True, "write user ids into the run directory", flag=True)
 
 

@@ -1,0 +1,30 @@
+"""Interaction logs: files, frames and named data sets in; CSR logs and samples out."""
+
+from .card import DataCard
+from .dataset import Dataset, load_dataset
+from .ids import IdIndex, RunIds, load_ids, save_ids
+from .log import InteractionLog
+from .named import DATASETS, recommended_settings
+from .reader import ReaderFallbackWarning
+from .samples import HOLDOUTS, Samples, Split, split
+from .synthetic import SyntheticConfig, generate
+
+__all__ = [
+    "DATASETS",
+    "HOLDOUTS",
+    "DataCard",
+    "Dataset",
+    "IdIndex",
+    "InteractionLog",
+    "ReaderFallbackWarning",
+    "RunIds",
+    "Samples",
+    "Split",
+    "SyntheticConfig",
+    "generate",
+    "load_dataset",
+    "load_ids",
+    "recommended_settings",
+    "save_ids",
+    "split",
+]

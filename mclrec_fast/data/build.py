@@ -1,0 +1,165 @@
+"""From a table of rows to the interaction log: filters, renumbering, stable sort, CSR.
+
+Order of the filters: ratings, then one item once per user (the earliest), then the k-core. Ids are
+renumbered by first appearance, in file order, among the rows that are left.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .log import InteractionLog, Times
+from .table import Table
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What to leave out.
+
+    Attributes:
+        min_rating: keep rows rated at least this.
+        dedupe: keep an item once per user, the earliest.
+        min_user: keep users with at least so many interactions.
+        min_item: keep items with at least so many interactions; both hold at the end.
+    """
+
+    min_rating: float | None = None
+    dedupe: bool = False
+    min_user: int = 0
+    min_item: int = 0
+
+
+@dataclass(frozen=True)
+class Removed:
+    """Rows that each filter took away."""
+
+    rating: int = 0
+    dedupe: int = 0
+    core: int = 0
+
+
+def _compact(codes: NDArray[np.int32], ids: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Renumber codes by first appearance and keep the ids that are left."""
+    first = np.full(len(ids), len(codes), dtype=np.int64)
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    used = np.flatnonzero(first < len(codes))
+    order = used[np.argsort(first[used], kind="stable")]
+    renumber = np.zeros(len(ids), dtype=np.int32)
+    renumber[order] = np.arange(len(order), dtype=np.int32)
+    return renumber[codes], ids[order]
+
+
+def core_mask(
+    users: NDArray[np.int32], items: NDArray[np.int32], min_user: int, min_item: int
+) -> NDArray[np.bool_]:
+    """Which rows are in the (min_user, min_item)-core, bool [R].
+
+    The core is the largest set of rows in which every user has at least `min_user` rows and every
+    item at least `min_item`; it does not depend on the order of removal.
+    """
+    rows = np.arange(len(users))
+    while True:
+        user_counts = np.bincount(users[rows])
+        item_counts = np.bincount(items[rows])
+        stay = (user_counts[users[rows]] >= min_user) & (item_counts[items[rows]] >= min_item)
+        if stay.all():
+            break
+        rows = rows[stay]
+    mask = np.zeros(len(users), dtype=np.bool_)
+    mask[rows] = True
+    return mask
+
+
+def _first_mask(table: Table) -> NDArray[np.bool_]:
+    """The earliest row of each (user, item) pair, ties in file order, bool [R]."""
+    pair = table.users.astype(np.int64) * len(table.item_ids) + table.items
+    if table.times is None:
+        first = np.unique(pair, return_index=True)[1]
+    else:
+        order = np.argsort(table.times, kind="stable")
+        first = order[np.unique(pair[order], return_index=True)[1]]
+    mask = np.zeros(len(pair), dtype=np.bool_)
+    mask[first] = True
+    return mask
+
+
+def _keep(table: Table, mask: NDArray[np.bool_]) -> int:
+    """Keep the rows of a mask; how many went."""
+    gone = len(mask) - int(np.count_nonzero(mask))
+    if gone:
+        table.users, table.items = table.users[mask], table.items[mask]
+        table.times = None if table.times is None else table.times[mask]
+        table.ratings = None if table.ratings is None else table.ratings[mask]
+    return gone
+
+
+def apply_filters(table: Table, filters: Filters, source: str) -> Removed:
+    """Take rows out of a table, in place, and renumber its ids.
+
+    Raises:
+        InputError: a filter leaves nothing.
+    """
+    rating = dedupe = core = 0
+    if filters.min_rating is not None:
+        if table.ratings is None:
+            raise InputError(f"{source}: --min-rating needs ratings, and there are none")
+        rating = _keep(table, table.ratings >= filters.min_rating)
+        _refuse_nothing(table, source, f"--min-rating {filters.min_rating:g}")
+    if filters.dedupe:
+        dedupe = _keep(table, _first_mask(table))
+    if filters.min_user > 1 or filters.min_item > 1:
+        mask = core_mask(table.users, table.items, filters.min_user, filters.min_item)
+        core = _keep(table, mask)
+        _refuse_nothing(
+            table, source, f"--min-user {filters.min_user} --min-item {filters.min_item}"
+        )
+    if rating or dedupe or core:
+        table.users, table.user_ids = _compact(table.users, table.user_ids)
+        table.items, table.item_ids = _compact(table.items, table.item_ids)
+    return Removed(rating, dedupe, core)
+
+
+def _refuse_nothing(table: Table, source: str, option: str) -> None:
+    if not len(table.users):
+        raise InputError(f"{source}: {option} leaves no interactions")
+
+
+def to_csr(
+    users: NDArray[np.int32], items: NDArray[np.int32], times: Times | None, n_users: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64], Times | None]:
+    """Group rows by user and sort each user's by time, both stable.
+
+    Args:
+        users: int32 [R], 0..n_users-1.
+        items: int32 [R], 0..n_items-1.
+        times: int64 or float64 [R], or None for file order.
+        n_users: U.
+
+    Returns:
+        items int32 [R] (plus one: 0 is padding), offsets int64 [U + 1], times [R] or None.
+    """
+    offsets = np.zeros(n_users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
+    if times is None:
+        order = np.argsort(users, kind="stable")
+    else:
+        order = np.argsort(times, kind="stable")
+        order = order[np.argsort(users[order], kind="stable")]
+    return items[order] + np.int32(1), offsets, None if times is None else times[order]
+
+
+def with_padding(ids: NDArray[Any]) -> NDArray[Any]:
+    """External item ids with an unused entry 0 in front."""
+    padding: Any = "" if ids.dtype == object else 0
+    return np.concatenate([np.array([padding], dtype=ids.dtype), ids])
+
+
+def build_log(table: Table, sha256: str, source: str) -> InteractionLog:
+    """The log of a table whose filters have been applied."""
+    items, offsets, times = to_csr(table.users, table.items, table.times, len(table.user_ids))
+    return InteractionLog(
+        items, offsets, times, table.user_ids, with_padding(table.item_ids), sha256, source
+    )

@@ -1,0 +1,253 @@
+"""A data set as the rest of the package sees it: the log, its split, its card.
+
+`load_dataset` is the one way in for the trainer; `Dataset.from_file`, `from_frame` and `named` are
+the same for people. What to load is a `DataConfig`, whose defaults live in config.py.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
+from ..errors import InputError
+from . import named, reader
+from .build import Filters, Removed, apply_filters, build_log
+from .card import DataCard, make_card
+from .frame import frame_table, read_parquet
+from .layout import ColumnNames, detect_format, find_layout, open_check
+from .log import InteractionLog, content_digest
+from .samples import Split, split
+from .synthetic import SyntheticConfig, generate
+from .table import Table
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Interactions ready for training.
+
+    Attributes:
+        log: all interactions.
+        split: the samples to train on, validate and test.
+        card: the figures, for people and for result.json.
+        config: what was loaded and how; loading it again gives the same data set.
+        recommended: the settings published for a named data set, by configuration key.
+    """
+
+    log: InteractionLog
+    split: Split
+    card: DataCard
+    config: DataConfig
+    recommended: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A short name, fit for a folder."""
+        return self.card.name
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **options: Any) -> "Dataset":
+        """Read a file; `options` are the fields of `DataConfig` (format, user_col, ...)."""
+        return load_dataset(data=os.fspath(path), **options)
+
+    @classmethod
+    def named(cls, name: str, **options: Any) -> "Dataset":
+        """Load a named data set, fetching it when it is not in the cache."""
+        return load_dataset(dataset=name, **options)
+
+    @classmethod
+    def from_frame(
+        cls, frame: Any, *, name: str = "frame", batch_size: int | None = None, **options: Any
+    ) -> "Dataset":
+        """Take any object with named columns: a dict of arrays, pandas, polars, pyarrow.
+
+        Args:
+            frame: the interactions, one row each; never changed.
+            name: what to call it.
+            batch_size: for the card.
+            options: fields of `DataConfig` (user_col, item_col, time_col, min_user, ...).
+
+        Raises:
+            InputError: a column is missing or holds something else than ids or numbers.
+        """
+        config = _with_options(DataConfig(), options)
+        if config.data is not None or config.dataset is not None:
+            raise InputError("from_frame takes its data from the frame, not from data or dataset")
+        table, used = frame_table(frame, _column_names(config), config.min_rating is not None, name)
+        loaded = _Loaded(name, "frame", "none", table, used, name)
+        return _finish(loaded, config, batch_size)
+
+
+@dataclass
+class _Loaded:
+    """A table on its way to becoming a data set."""
+
+    name: str
+    format: str
+    reader: str
+    table: Table
+    columns: Mapping[str, str]
+    source: str
+    sha256: str = ""
+    notes: tuple[str, ...] = ()
+    recommended: dict[str, float] = field(default_factory=dict)
+
+
+def _with_options(config: DataConfig, options: Mapping[str, Any]) -> DataConfig:
+    known = {f.name for f in dataclasses.fields(DataConfig)}
+    for key in options:
+        if key not in known:
+            raise TypeError(f"unknown option {key!r}, expected one of {', '.join(sorted(known))}")
+    return replace(config, **options)
+
+
+def _column_names(config: DataConfig) -> ColumnNames:
+    if config.ignore_times and config.time_col is not None:
+        raise InputError("--ignore-times and --time-col contradict each other")
+    return ColumnNames(
+        config.user_col,
+        config.item_col,
+        config.time_col,
+        config.rating_col,
+        not config.ignore_times,
+    )
+
+
+def _filters(config: DataConfig) -> Filters:
+    return Filters(config.min_rating, config.dedupe, config.min_user, config.min_item)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_file(path: Path, config: DataConfig, threads: int) -> _Loaded:
+    open_check(path)
+    columns = _column_names(config)
+    need_rating = config.min_rating is not None
+    format = detect_format(path, columns) if config.format == "auto" else config.format
+    if format == "parquet":
+        frame = read_parquet(path, columns, need_rating)
+        table, used = frame_table(frame, columns, need_rating, str(path))
+        chosen = "none"
+    else:
+        layout = find_layout(path, format, columns, need_rating)
+        used = layout.used()
+        chosen = reader.choose(config.reader)
+        table = reader.read_table(path, layout, chosen, threads)
+    return _Loaded(path.stem, format, chosen, table, used, str(path), file_sha256(path))
+
+
+def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
+    entry = named.find(name)
+    path = named.fetch(entry)
+    open_check(path)
+    wanted = replace(config, format=entry.format)
+    loaded = _load_file(path, wanted, threads)
+    loaded.name, loaded.notes = entry.name, (entry.notice,)
+    loaded.recommended = dict(entry.recommended)
+    named.check_digest(entry, path, loaded.sha256)
+    return loaded
+
+
+def _finish(loaded: _Loaded, config: DataConfig, batch_size: int | None) -> Dataset:
+    filters = _filters(config)
+    removed = apply_filters(loaded.table, filters, loaded.source)
+    log = build_log(loaded.table, loaded.sha256, loaded.source)
+    if not log.sha256:
+        log = replace(log, sha256=content_digest(log))
+    return _with_split(log, loaded, config, batch_size, filters, removed)
+
+
+def _with_split(
+    log: InteractionLog,
+    loaded: _Loaded,
+    config: DataConfig,
+    batch_size: int | None,
+    filters: Filters,
+    removed: Removed,
+) -> Dataset:
+    parts = split(
+        log,
+        config.holdout,
+        valid_fraction=config.valid_fraction,
+        test_fraction=config.test_fraction,
+    )
+    card = make_card(
+        log,
+        parts,
+        name=loaded.name,
+        format=loaded.format,
+        reader=loaded.reader,
+        batch_size=batch_size or TrainConfig().batch_size,
+        filters=filters,
+        removed=removed,
+        columns=loaded.columns,
+        notes=loaded.notes,
+    )
+    return Dataset(log, parts, card, config, loaded.recommended)
+
+
+def _log_table(log: InteractionLog) -> Table:
+    """A log as rows again, so that filters can work on it."""
+    import numpy as np
+
+    users = np.repeat(np.arange(log.n_users, dtype=np.int32), log.lengths)
+    return Table(users, log.items - np.int32(1), log.user_ids, log.item_ids[1:], log.times)
+
+
+def _load_synthetic(config: DataConfig) -> _Loaded:
+    size = SyntheticConfig(config.synthetic_users, config.synthetic_items, config.synthetic_seed)
+    if config.min_rating is not None:
+        raise InputError("--min-rating needs ratings, and the synthetic data set has none")
+    for option in _column_names(config).given():
+        raise InputError(f"{option} means nothing for the synthetic data set")
+    log = generate(size)
+    table = _log_table(log)
+    if config.ignore_times:
+        table.times = None
+    entry = named.find("synthetic")
+    return _Loaded(
+        "synthetic", "generated", "none", table, {}, log.source, log.sha256, (entry.notice,)
+    )
+
+
+def load_dataset(
+    config: DataConfig | None = None,
+    *,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    **options: Any,
+) -> Dataset:
+    """Load what a configuration names: a file, a named data set or the synthetic one.
+
+    Args:
+        config: what to load; None for the defaults.
+        batch_size: samples of a batch, for the card's batches per epoch (None: the default).
+        threads: threads the reader may use (None: all cores).
+        options: fields of `DataConfig` that replace those of `config`.
+
+    Returns:
+        The data set. The same configuration and file give the same arrays, bit for bit.
+
+    Raises:
+        InputError: anything wrong with the file, the options or the download.
+    """
+    config = _with_options(config or DataConfig(), options)
+    if config.data is not None and config.dataset is not None:
+        raise InputError("give --data FILE or --dataset NAME, not both")
+    threads = threads or os.cpu_count() or 1
+    if config.data is not None:
+        loaded = _load_file(Path(config.data), config, threads)
+    else:
+        name = config.dataset or DEFAULT_DATASET
+        if name == "synthetic":
+            loaded = _load_synthetic(config)
+        else:
+            loaded = _load_named(name, config, threads)
+    return _finish(loaded, config, batch_size)

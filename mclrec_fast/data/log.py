@@ -1,0 +1,93 @@
+"""The interaction log in memory: users x items in CSR form, with the external ids beside it.
+
+A training sample is a pair (user, end) into this log (samples.py); no prefix is ever stored.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ids import IdIndex
+
+Times = NDArray[np.int64] | NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class InteractionLog:
+    """All interactions, grouped by user and in time order inside a user.
+
+    Attributes:
+        items: int32 [I], internal item ids 1..n_items.
+        offsets: int64 [U + 1], where each user's items start.
+        times: int64 or float64 [I], or None where the source has none.
+        user_ids: external user ids [U], int64 or str objects.
+        item_ids: external item ids [n_items + 1]; entry 0 is unused (padding).
+        sha256: of the source file, or of the content where there is no file.
+        source: where the log comes from, for people.
+    """
+
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    times: Times | None
+    user_ids: NDArray[Any]
+    item_ids: NDArray[Any]
+    sha256: str = ""
+    source: str = ""
+
+    @property
+    def n_users(self) -> int:
+        """Users (U)."""
+        return len(self.offsets) - 1
+
+    @property
+    def n_items(self) -> int:
+        """Distinct items, padding not counted."""
+        return len(self.item_ids) - 1
+
+    @property
+    def n_classes(self) -> int:
+        """Item classes of the softmax (V): the items and padding 0."""
+        return len(self.item_ids)
+
+    @property
+    def n_interactions(self) -> int:
+        """Interactions (I)."""
+        return len(self.items)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Interactions of each user, int64 [U]."""
+        return np.diff(self.offsets)
+
+    def sequence(self, user: int) -> NDArray[np.int32]:
+        """The items of one user in time order (a view)."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    @cached_property
+    def item_index(self) -> IdIndex:
+        """External item id -> internal item id; 0 for an unknown one."""
+        return IdIndex(self.item_ids, first=1, missing=0)
+
+    @cached_property
+    def user_index(self) -> IdIndex:
+        """External user id -> row of the log; -1 for an unknown one."""
+        return IdIndex(self.user_ids, first=0, missing=-1)
+
+
+def content_digest(log: InteractionLog) -> str:
+    """SHA-256 of what a log holds, the same on every machine; for logs that have no file."""
+    digest = hashlib.sha256()
+    for array in (log.items, log.offsets, log.times, log.user_ids, log.item_ids[1:]):
+        if array is None:
+            digest.update(b"none;")
+        elif array.dtype == object:
+            texts = [str(value).encode() for value in array]
+            digest.update(b"".join(b"%d:%s," % (len(text), text) for text in texts))
+        else:
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        digest.update(b";")
+    return digest.hexdigest()
