@@ -56,9 +56,7 @@ def _option(
 class DataConfig:
     """Where the interactions come from and how they are filtered and split."""
 
-    data: str | None = _option(
-        None, "interaction log to read", flag=True, metavar="FILE"
-    )
+    data: str | None = _option(None, "interaction log to read", flag=True, metavar="FILE")
     dataset: str | None = _option(
         None,
         f"named data set instead of a file ({DEFAULT_DATASET} when neither is given)",
@@ -71,24 +69,12 @@ class DataConfig:
         flag=True,
         choices=("auto", "text", "inter", "csv", "tsv", "movielens", "parquet"),
     )
-    user_col: str | None = _option(
-        None, "column of the user ids", flag=True, metavar="NAME"
-    )
-    item_col: str | None = _option(
-        None, "column of the item ids", flag=True, metavar="NAME"
-    )
-    time_col: str | None = _option(
-        None, "column of the times", flag=True, metavar="NAME"
-    )
-    rating_col: str | None = _option(
-        None, "column of the ratings", flag=True, metavar="NAME"
-    )
-    min_user: int = _option(
-        0, "drop users with fewer interactions, repeatedly", flag=True, low=0
-    )
-    min_item: int = _option(
-        0, "drop items with fewer interactions, repeatedly", flag=True, low=0
-    )
+    user_col: str | None = _option(None, "column of the user ids", flag=True, metavar="NAME")
+    item_col: str | None = _option(None, "column of the item ids", flag=True, metavar="NAME")
+    time_col: str | None = _option(None, "column of the times", flag=True, metavar="NAME")
+    rating_col: str | None = _option(None, "column of the ratings", flag=True, metavar="NAME")
+    min_user: int = _option(0, "drop users with fewer interactions, repeatedly", flag=True, low=0)
+    min_item: int = _option(0, "drop items with fewer interactions, repeatedly", flag=True, low=0)
     min_rating: float | None = _option(None, "keep rows rated at least this", flag=True)
     dedupe: bool = _option(False, "keep an item once per user, the earliest", flag=True)
     holdout: str = _option(
@@ -118,13 +104,9 @@ class ModelConfig:
     inner_size: int = _option(256, "width of the feed-forward layers", low=1)
     max_length: int = _option(50, "items of history the encoder sees (L)", low=1)
     hidden_dropout: float = _option(0.5, "dropout of hidden states", low=0, below=1)
-    attention_dropout: float = _option(
-        0.5, "dropout of attention weights", low=0, below=1
-    )
+    attention_dropout: float = _option(0.5, "dropout of attention weights", low=0, below=1)
     layer_norm_eps: float = _option(1e-12, "epsilon of every LayerNorm", low=0)
-    init_std: float = _option(
-        0.02, "deviation of the encoder's initial weights", above=0
-    )
+    init_std: float = _option(0.02, "deviation of the encoder's initial weights", above=0)
     shared_augmenter: bool = _option(False, "one augmenter for both views")
 
 
@@ -132,29 +114,19 @@ class ModelConfig:
 class AugmentConfig:
     """The stochastic augmentation that makes the two views."""
 
-    crop_ratio: float = _option(
-        0.5, "part of a history that a crop removes", low=0, below=1
-    )
-    mask_ratio: float = _option(
-        0.5, "part of a history that a mask hides", low=0, below=1
-    )
-    reorder_ratio: float = _option(
-        0.8, "part of a history that a reorder permutes", low=0, high=1
-    )
+    crop_ratio: float = _option(0.5, "part of a history that a crop removes", low=0, below=1)
+    mask_ratio: float = _option(0.5, "part of a history that a mask hides", low=0, below=1)
+    reorder_ratio: float = _option(0.8, "part of a history that a reorder permutes", low=0, high=1)
 
 
 @dataclass(frozen=True)
 class ContrastConfig:
     """Weights and shape of the contrastive losses."""
 
-    lambda_: float = _option(
-        0.0, "weight of the encoder views' contrast", key="lambda", low=0
-    )
+    lambda_: float = _option(0.0, "weight of the encoder views' contrast", key="lambda", low=0)
     beta: float = _option(0.05, "weight of the augmented views' contrast", low=0)
     gamma: float = _option(0.1, "weight of the regulariser beside that contrast", low=0)
-    temperature: float = _option(
-        1.0, "temperature of the encoder views' contrast", above=0
-    )
+    temperature: float = _option(1.0, "temperature of the encoder views' contrast", above=0)
     similarity: str = _option(
         "dot", "similarity of the encoder views' contrast", choices=("dot", "cos")
     )
@@ -175,18 +147,12 @@ class TrainConfig:
     )
     epochs: int = _option(100, "epochs at most", flag=True, low=1)
     max_steps: int | None = _option(None, "batches at most", flag=True, low=1)
-    seed: int = _option(
-        1, "the one seed of everything random", flag=True, low=0, high=2**63 - 1
-    )
-    threads: int | None = _option(
-        None, "CPU threads (default: all cores)", flag=True, low=1
-    )
+    seed: int = _option(1, "the one seed of everything random", flag=True, low=0, high=2**63 - 1)
+    threads: int | None = _option(None, "CPU threads (default: all cores)", flag=True, low=1)
     device: str = _option("cpu", "where to train", flag=True, choices=("cpu", "cuda"))
     batch_size: int = _option(256, "samples of a batch (B)", low=1)
     learning_rate: float = _option(1e-3, "step size of both Adam optimizers", above=0)
-    patience: int = _option(
-        10, "epochs without a better validation MRR@10 to stop after", low=1
-    )
+    patience: int = _option(10, "epochs without a better validation MRR@10 to stop after", low=1)
     eval_batch_size: int = _option(512, "histories ranked at a time", low=1)
     checkpoint_steps: int | None = _option(
         None,
@@ -303,9 +269,7 @@ def _range_text(key: Key) -> str:
     if key.above is not None:
         parts.append(f"above {key.above:g}")
     if key.high is not None:
-        parts.append(
-            f"at most {key.high:g}" if key.high < 2**53 else f"at most {int(key.high)}"
-        )
+        parts.append(f"at most {key.high:g}" if key.high < 2**53 else f"at most {int(key.high)}")
     if key.below is not None:
         parts.append(f"below {key.below:g}")
     return " and ".join(parts)
@@ -381,9 +345,7 @@ def check(key: Key, given: Given, *, text: bool = False) -> Any:
             f"{given.origin}: {key.name} must be one of {', '.join(key.choices)}, "
             f"not {value!r}{did_you_mean(value, key.choices)}"
         )
-    if key.kind in (int, float) and not (
-        math.isfinite(value) and _in_range(key, value)
-    ):
+    if key.kind in (int, float) and not (math.isfinite(value) and _in_range(key, value)):
         raise InputError(
             f"{given.origin}: {key.name} must be {_range_text(key) or 'finite'}, not {value!r}"
         )
@@ -450,9 +412,7 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration as sections of plain values, by key names (`lambda`, not `lambda_`)."""
     tree: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for key in KEYS.values():
-        tree[key.section][key.name] = getattr(
-            getattr(config, key.section), key.attribute
-        )
+        tree[key.section][key.name] = getattr(getattr(config, key.section), key.attribute)
     return tree
 
 
@@ -471,9 +431,7 @@ def build(values: Mapping[str, Any]) -> Config:
     for name, value in values.items():
         key = KEYS[name]
         parts[key.section][key.attribute] = value
-    config = Config(
-        **{section: cls(**parts[section]) for section, cls in SECTIONS.items()}
-    )
+    config = Config(**{section: cls(**parts[section]) for section, cls in SECTIONS.items()})
     _check_together(config)
     return config
 
@@ -485,20 +443,14 @@ def _check_together(config: Config) -> None:
             f"hidden_size {model.hidden_size} is not a multiple of heads {model.heads}"
         )
     if model.model == "mclrec" and model.hidden_size < 4:
-        raise InputError(
-            "hidden_size must be at least 4: the augmenters narrow it to a quarter"
-        )
+        raise InputError("hidden_size must be at least 4: the augmenters narrow it to a quarter")
     if data.data is not None and data.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
 
 
 def differences(resolved: Resolved) -> list[str]:
     """One line per key that is not at its default: `key = value  (default ..., from ...)`."""
-    values = {
-        name: v
-        for part in to_dict(resolved.config).values()
-        for name, v in part.items()
-    }
+    values = {name: v for part in to_dict(resolved.config).values() for name, v in part.items()}
     return [
         f"{name} = {show(values[name])}  (default {show(key.default)}, "
         f"from {resolved.origins.get(name, 'the environment')})"
@@ -543,9 +495,7 @@ def resolve(
     values: dict[str, Given] = {}
     for name, value in (recommended or {}).items():
         origin = f"data set {recommended_by}"
-        values[name] = Given(
-            check(find_key(name, origin), Given(value, origin)), origin
-        )
+        values[name] = Given(check(find_key(name, origin), Given(value, origin)), origin)
     model = given["model"].value if "model" in given else ModelConfig.model
     for name, value in _LOSSES_OF_MODEL[model].items():
         values[name] = Given(value, f"model {model}")
@@ -554,9 +504,7 @@ def resolve(
     if "data" not in given and "dataset" not in given:
         values["dataset"] = Given(DEFAULT_DATASET, "no data given")
     config = build({name: value.value for name, value in values.items()})
-    return Resolved(
-        config, {name: value.origin for name, value in values.items()}, notes
-    )
+    return Resolved(config, {name: value.origin for name, value in values.items()}, notes)
 
 
 def _model_rules(
@@ -567,11 +515,7 @@ def _model_rules(
         return ()
     for name in ("beta", "lambda"):
         wanted = given.get(name)
-        if (
-            wanted is None
-            or (model, name) == ("cl4srec", "lambda")
-            or wanted.value == 0
-        ):
+        if wanted is None or (model, name) == ("cl4srec", "lambda") or wanted.value == 0:
             continue
         raise InputError(
             f"{wanted.origin}: {model} means {name} = 0, but it is {wanted.value:g}; "
@@ -583,9 +527,7 @@ def _model_rules(
             "give lambda > 0, or --model sasrec"
         )
     chosen = values.get("schedule")
-    values["schedule"] = Given(
-        "joint", f"model {model}: no augmenters to alternate with"
-    )
+    values["schedule"] = Given("joint", f"model {model}: no augmenters to alternate with")
     if chosen is not None and chosen.value != "joint" and "schedule" in given:
         return (
             f"{model} has no augmenters, so {chosen.origin} {chosen.value} changes nothing: "

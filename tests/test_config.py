@@ -77,10 +77,7 @@ def test_good_assignments() -> None:
         "beta": 0.01,
     }
     assert resolve("lambda=0.3").contrast.lambda_ == 0.3
-    assert (
-        resolve("mask_ratio=0", "crop_ratio=0", "reorder_ratio=1").augment.reorder_ratio
-        == 1
-    )
+    assert resolve("mask_ratio=0", "crop_ratio=0", "reorder_ratio=1").augment.reorder_ratio == 1
 
 
 def test_values_that_do_not_fit_each_other() -> None:
@@ -136,9 +133,7 @@ def test_a_named_data_set_brings_its_row_and_the_user_overrides_it() -> None:
 
 def test_toml_sections_and_flat_keys(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
-    path.write_text(
-        'epochs = 3\n[contrast]\nlambda = 1\nsimilarity = "cos"\n[model]\nlayers = 1\n'
-    )
+    path.write_text('epochs = 3\n[contrast]\nlambda = 1\nsimilarity = "cos"\n[model]\nlayers = 1\n')
     config = c.resolve(c.read_toml(path)).config
     assert (config.train.epochs, config.model.layers) == (3, 1)
     assert (config.contrast.lambda_, config.contrast.similarity) == (1.0, "cos")

@@ -1,5 +1,6 @@
 """The learnable augmenter: a small MLP on a sequence representation (Qin et al. 2023, Eq. 7)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
@@ -21,4 +22,5 @@ class Augmenter(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """The augmented view of each representation, [B, D] -> [B, D]."""
         z: Tensor = self.dense_3(gelu(self.dense_2(gelu(self.dense_1(h)))))
-        return z / z.norm(dim=1, keepdim=True)
+        length: Tensor = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+        return z / length

@@ -38,11 +38,7 @@ def encoder_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     The authors' item embedding has one row more than there are classes; its last row, which their
     code never reads, is dropped.
     """
-    ours = {
-        name: tensor
-        for theirs, tensor in state.items()
-        if (name := encoder_name(theirs))
-    }
+    ours = {name: tensor for theirs, tensor in state.items() if (name := encoder_name(theirs))}
     if "item_embedding.weight" in ours:
         ours["item_embedding.weight"] = ours["item_embedding.weight"][:-1]
     return ours

@@ -21,9 +21,7 @@ class ContrastLosses(NamedTuple):
     regulariser: Tensor  # R, which keeps the learned views informative
 
 
-def recommendation_loss(
-    h: Tensor, item_embedding: Tensor, targets: Tensor, backend: str
-) -> Tensor:
+def recommendation_loss(h: Tensor, item_embedding: Tensor, targets: Tensor, backend: str) -> Tensor:
     """L_rec (Eq. 5): cross-entropy over all item classes. h [B, D], targets int64 [B]."""
     return item_cross_entropy(h, item_embedding, targets, backend=backend)
 
@@ -47,9 +45,7 @@ def contrast_losses(
     )
 
 
-def encoder_objective(
-    rec: Tensor, losses: ContrastLosses, config: ContrastConfig
-) -> Tensor:
+def encoder_objective(rec: Tensor, losses: ContrastLosses, config: ContrastConfig) -> Tensor:
     """L0 = L_rec + lambda L_cl1 + beta (L_cl2 + gamma R) (Eq. 14)."""
     meta = losses.cl2 + config.gamma * losses.regulariser
     return rec + config.lambda_ * losses.cl1 + config.beta * meta

@@ -37,6 +37,4 @@ class PackedSequences(NamedTuple):
         """
         offsets = self.offsets[start : stop + 1]
         first, last = int(offsets[0]), int(offsets[-1])
-        return PackedSequences(
-            self.items[first:last], self.positions[first:last], offsets - first
-        )
+        return PackedSequences(self.items[first:last], self.positions[first:last], offsets - first)

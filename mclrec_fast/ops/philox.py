@@ -26,9 +26,7 @@ def dropout_stream(layer: int, site: int) -> int:
     return _STREAM_DROPOUT | (layer << 8) | site
 
 
-def philox(
-    seed: int, draw: Tensor, row: Tensor, stream: int, update: int
-) -> list[Tensor]:
+def philox(seed: int, draw: Tensor, row: Tensor, stream: int, update: int) -> list[Tensor]:
     """Philox-4x32-10 blocks for every (draw, row) pair.
 
     Args:
@@ -41,8 +39,7 @@ def philox(
     Returns:
         Four int64 tensors of the broadcast shape, each word in [0, 2**32).
     """
-    shape = torch.broadcast_shapes(draw.shape, row.shape)
-    c0, c1 = draw.expand(shape), row.expand(shape)
+    c0, c1 = draw + torch.zeros_like(row), row + torch.zeros_like(draw)
     c2 = torch.full_like(c0, stream)
     c3 = torch.full_like(c0, update)
     k0, k1 = seed & _MASK, (seed >> 32) & _MASK
@@ -105,13 +102,9 @@ def dropout_mask(
     per_word = 32 if p == 0.5 else 2
     per_block = 4 * per_word
     aligned = alignment % per_block == 0
-    blocks = (
-        -(-count // per_block) if aligned else (count + per_block - 2) // per_block + 1
-    )
+    blocks = -(-count // per_block) if aligned else (count + per_block - 2) // per_block + 1
     draw = (first // per_block)[..., None] + torch.arange(blocks, device=first.device)
-    words = torch.stack(philox(seed, draw, row[..., None], stream, update), -1).flatten(
-        -2
-    )
+    words = torch.stack(philox(seed, draw, row[..., None], stream, update), -1).flatten(-2)
     if not aligned:
         lanes = torch.arange(-(-count // per_word) + 1, device=first.device)
         skipped = (first % per_block // per_word)[..., None] + lanes
@@ -121,9 +114,7 @@ def dropout_mask(
         kept = _bits(first.device)[words.view(torch.uint8).to(torch.int32)].flatten(-2)
     else:
         # Unsigned halves, compared as signed ones after flipping the top bit.
-        kept = (
-            words.view(torch.int16) ^ -0x8000 < int((1.0 - p) * 65536.0 + 0.5) - 0x8000
-        )
+        kept = words.view(torch.int16) ^ -0x8000 < int((1.0 - p) * 65536.0 + 0.5) - 0x8000
     if alignment % per_word == 0:
         return kept[..., :count]
     shift = (first % per_word)[..., None] + torch.arange(count, device=first.device)

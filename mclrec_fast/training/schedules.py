@@ -79,9 +79,7 @@ class TrainingStep:
         if not joint:
             losses["augmenter"] = self._update_augmenters(views, targets, update + 1)
         if self.updates_per_batch == 3:
-            again = self._update_encoder(
-                views, targets, update + 2, with_augmenters=False
-            )
+            again = self._update_encoder(views, targets, update + 2, with_augmenters=False)
             losses["encoder_again"] = again["encoder"]
         return losses
 
@@ -96,23 +94,15 @@ class TrainingStep:
         """Move the encoder down L0; ``with_augmenters`` (joint) moves the augmenters too."""
         encoder, backend = self.model.encoder, self.config.train.backend
         batch = len(targets)
-        h = encoder(
-            views, seed=self.config.train.seed, update=update, backend=backend
-        )  # [3B, D]
-        rec = recommendation_loss(
-            h[:batch], encoder.item_embedding.weight, targets, backend
-        )
+        h = encoder(views, seed=self.config.train.seed, update=update, backend=backend)  # [3B, D]
+        rec = recommendation_loss(h[:batch], encoder.item_embedding.weight, targets, backend)
         zero = rec.new_zeros(())
         terms = ContrastLosses(zero, zero, zero)
         if self.uses_views:
             h1, h2 = h[batch : 2 * batch], h[2 * batch :]
-            terms = contrast_losses(
-                h1, h2, self._augmenters, self.config.contrast, backend
-            )
+            terms = contrast_losses(h1, h2, self._augmenters, self.config.contrast, backend)
         objective = encoder_objective(rec, terms, self.config.contrast)
-        weights = self._encoder_weights + (
-            self._augmenter_weights if with_augmenters else []
-        )
+        weights = self._encoder_weights + (self._augmenter_weights if with_augmenters else [])
         _set_gradients(objective, weights)
         self._encoder_optimizer.step()
         if with_augmenters and self._augmenter_optimizer is not None:
@@ -125,9 +115,7 @@ class TrainingStep:
             "encoder": objective.detach(),
         }
 
-    def _update_augmenters(
-        self, views: PackedSequences, targets: Tensor, update: int
-    ) -> Tensor:
+    def _update_augmenters(self, views: PackedSequences, targets: Tensor, update: int) -> Tensor:
         """Move the augmenters down L1, on the two views encoded anew by the fixed encoder."""
         batch, train = len(targets), self.config.train
         with torch.no_grad():
@@ -138,9 +126,7 @@ class TrainingStep:
                 backend=train.backend,
             )  # [2B, D]
         h1, h2 = h[:batch], h[batch:]
-        terms = contrast_losses(
-            h1, h2, self._augmenters, self.config.contrast, train.backend
-        )
+        terms = contrast_losses(h1, h2, self._augmenters, self.config.contrast, train.backend)
         objective = augmenter_objective(terms, self.config.contrast)
         _set_gradients(objective, self._augmenter_weights)
         assert self._augmenter_optimizer is not None
@@ -149,10 +135,7 @@ class TrainingStep:
 
     def state_dict(self) -> dict[str, Any]:
         """The state of both optimizers."""
-        return {
-            name: optimizer.state_dict()
-            for name, optimizer in self._optimizers().items()
-        }
+        return {name: optimizer.state_dict() for name, optimizer in self._optimizers().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
@@ -164,11 +147,7 @@ class TrainingStep:
             "encoder": self._encoder_optimizer,
             "augmenter": self._augmenter_optimizer,
         }
-        return {
-            name: optimizer
-            for name, optimizer in named.items()
-            if optimizer is not None
-        }
+        return {name: optimizer for name, optimizer in named.items() if optimizer is not None}
 
 
 def _set_gradients(objective: Tensor, weights: Sequence[Tensor]) -> None:

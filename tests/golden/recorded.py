@@ -42,7 +42,7 @@ def configuration(schedule: str, backend: str, **contrast: object) -> Config:
 
 
 def recorded_model(config: Config, prefix: str = "") -> MCLRec:
-    """The model with recorded weights, float64; ``prefix`` "trajectory/final/" for the last ones."""
+    """The model with the recorded weights below ``prefix``, float64."""
     model = MCLRec(CLASSES, config).double()
     model.encoder.load_state_dict(encoder_state(recorded_tree(f"{prefix}model")))
     for name, augmenter in (("aug_1", model.augmenter_1), ("aug_2", model.augmenter_2)):
@@ -67,9 +67,7 @@ def batch_views(number: int) -> tuple[PackedSequences, Tensor]:
         ("aug2", "aug_len2"),
     ):
         rows = recorded(f"batch{number}/{ids}").tolist()
-        for row, n in zip(
-            rows, recorded(f"batch{number}/{lengths}").tolist(), strict=True
-        ):
+        for row, n in zip(rows, recorded(f"batch{number}/{lengths}").tolist(), strict=True):
             kept = [j for j in range(n) if row[j] != 0 or j == n - 1]
             items += [row[j] for j in kept]
             positions += kept

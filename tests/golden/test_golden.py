@@ -59,9 +59,7 @@ def test_forward(backend: str) -> None:
         ("z2", model.augmenter_2(h2)),
         (
             "rec_loss",
-            recommendation_loss(
-                h0, model.encoder.item_embedding.weight, targets, backend
-            ),
+            recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend),
         ),
     ):
         assert_recorded(value, recorded(f"forward/{name}"))
@@ -72,9 +70,7 @@ def test_forward(backend: str) -> None:
 @pytest.mark.parametrize("similarity", ("dot", "cos"))
 def test_info_nce(backend: str, similarity: str, temperature: float, pair: str) -> None:
     a, b = recorded(f"forward/{pair[:2]}"), recorded(f"forward/{pair[2:]}")
-    value = info_nce(
-        a, b, temperature=temperature, similarity=similarity, backend=backend
-    )
+    value = info_nce(a, b, temperature=temperature, similarity=similarity, backend=backend)
     assert_recorded(value, recorded(f"info_nce/{similarity}/tau{temperature}/{pair}"))
 
 
@@ -93,9 +89,7 @@ def test_contrast_and_regulariser(backend: str) -> None:
 def test_regulariser_ignores_temperature(backend: str) -> None:
     """The authors divide R by the temperature of L_cl1, 0.5 in this recording; we do not."""
     h1, h2, z1, z2 = (recorded(f"forward/{name}") for name in ("h1", "h2", "z1", "z2"))
-    _, _, r = contrast(
-        h1, h2, z1, z2, similarity="cos", temperature=0.5, backend=backend
-    )
+    _, _, r = contrast(h1, h2, z1, z2, similarity="cos", temperature=0.5, backend=backend)
     theirs = sum(recorded(f"cos/regulariser/{pair}") for pair in PAIRS[1:])
     assert_recorded(r, theirs / 2)
 
@@ -136,9 +130,7 @@ def test_second_update(backend: str) -> None:
 
 def test_cosine_objective(backend: str) -> None:
     """L0 with cosine similarity and temperature 0.5, its R taken at temperature 1."""
-    config, model, (h0, h1, h2), targets = forward(
-        backend, similarity="cos", temperature=0.5
-    )
+    config, model, (h0, h1, h2), targets = forward(backend, similarity="cos", temperature=0.5)
     rec = recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend)
     terms = contrast_losses(
         h1, h2, (model.augmenter_1, model.augmenter_2), config.contrast, backend
@@ -157,9 +149,7 @@ def test_cosine_objective(backend: str) -> None:
         ("joint", "joint", ("encoder",)),
     ],
 )
-def test_trajectory(
-    backend: str, schedule: str, prefix: str, names: tuple[str, ...]
-) -> None:
+def test_trajectory(backend: str, schedule: str, prefix: str, names: tuple[str, ...]) -> None:
     config = configuration(schedule, backend)
     model = recorded_model(config)
     step = TrainingStep(model, config)

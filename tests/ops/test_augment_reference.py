@@ -1,5 +1,7 @@
 """The augmentation reference against the words of the method: properties, edges, fairness."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def views_of(
 def unpack(packed: PackedSequences) -> list[list[tuple[int, int]]]:
     pairs = list(zip(packed.items.tolist(), packed.positions.tolist(), strict=True))
     bounds = packed.offsets.tolist()
-    return [pairs[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [pairs[a:b] for a, b in pairwise(bounds)]
 
 
 def operator_of(original: list[tuple[int, int]], view: list[tuple[int, int]]) -> str:
@@ -53,9 +55,7 @@ def operator_of(original: list[tuple[int, int]], view: list[tuple[int, int]]) ->
     seed=st.integers(0, 2**63 - 1),
     batch=st.integers(0, 2**32 - 1),
 )
-def test_views_are_what_the_operators_say(
-    lengths: list[int], seed: int, batch: int
-) -> None:
+def test_views_are_what_the_operators_say(lengths: list[int], seed: int, batch: int) -> None:
     originals, *views = views_of(lengths, seed=seed, batch=batch)
     for row, n in enumerate(lengths):
         original = originals[row]
@@ -78,9 +78,7 @@ def test_views_are_what_the_operators_say(
                     assert places == list(range(n))
                     moved = [j for j in range(n) if seen[j] != items[j]]
                     if moved:
-                        assert moved[-1] - moved[0] < int(
-                            np.float32(n) * np.float32(0.8)
-                        )
+                        assert moved[-1] - moved[0] < int(np.float32(n) * np.float32(0.8))
 
 
 def test_single_items_are_not_augmented() -> None:
@@ -94,9 +92,7 @@ def test_the_two_operators_differ_and_all_pairs_are_drawn() -> None:
     for batch in range(10):
         originals, first, second = views_of([40] * 100, batch=batch)
         for row in range(100):
-            pair = tuple(
-                operator_of(originals[row], view[row]) for view in (first, second)
-            )
+            pair = tuple(operator_of(originals[row], view[row]) for view in (first, second))
             counts[pair] = counts.get(pair, 0) + 1  # type: ignore[index]
     assert len(counts) == 6
     assert all(a != b for a, b in counts)
@@ -104,7 +100,7 @@ def test_the_two_operators_differ_and_all_pairs_are_drawn() -> None:
 
 
 def test_crop_starts_are_uniform() -> None:
-    """c = 5 of n = 10 items: starts 0..5 with equal frequency (chi-square at 5 degrees, 1e-4)."""
+    """Keeping 5 of 10 items: starts 0..5 equally often (chi-square at 5 degrees, 1e-4)."""
     counts = [0] * 6
     for batch in range(30):
         originals, first, second = views_of([10] * 100, batch=batch)
@@ -131,7 +127,7 @@ def test_masked_positions_are_uniform() -> None:
 
 
 def test_ratios_use_float32() -> None:
-    """n = 30 at crop ratio 0.9: float32(30) * float32(0.1) is 3, in float64 2.9999999999999996."""
+    """30 items at crop ratio 0.9: 3 in float32, 2.9999999999999996 in float64."""
     originals, *views = views_of([30] * 60, crop_ratio=0.9)
     kept = [
         len(view[row])
@@ -148,6 +144,4 @@ def test_gather_sequences(lengths: list[int]) -> None:
     starts = torch.arange(len(lengths)) * 7
     n = torch.tensor(lengths, dtype=torch.int32)
     rows = unpack(gather_sequences(LOG, starts, n, max_length=50))
-    assert rows == [
-        [(7 * r + j + 1, j) for j in range(k)] for r, k in enumerate(lengths)
-    ]
+    assert rows == [[(7 * r + j + 1, j) for j in range(k)] for r, k in enumerate(lengths)]

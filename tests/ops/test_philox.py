@@ -29,14 +29,15 @@ def test_known_answers() -> None:
         0xA20BC7C6,
         0x6D5451FD,
     ]
-    assert block(
-        0x299F31D0_A4093822, 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344
-    ) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+    assert block(0x299F31D0_A4093822, 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344) == [
+        0xD16CFE09,
+        0x94FDCCEB,
+        0x5001E420,
+        0x24126EA1,
+    ]
 
 
-def plainly_kept(
-    p: float, element: int, row: int, seed: int, stream: int, update: int
-) -> bool:
+def plainly_kept(p: float, element: int, row: int, seed: int, stream: int, update: int) -> bool:
     """The rule of csrc/shared/philox.h, one element at a time."""
     if p == 0.5:
         word = block(seed, element // 128, row, stream, update)[element % 128 // 32]

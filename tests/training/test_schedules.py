@@ -12,9 +12,7 @@ from mclrec_fast.ops import PackedSequences
 from mclrec_fast.ops.reference.augment_views import augment_views, gather_sequences
 from mclrec_fast.training.schedules import TrainingStep
 
-LOG = torch.randint(1, 30, (200,), generator=torch.Generator().manual_seed(1)).to(
-    torch.int32
-)
+LOG = torch.randint(1, 30, (200,), generator=torch.Generator().manual_seed(1)).to(torch.int32)
 
 
 def make(
@@ -46,16 +44,12 @@ def batch(size: int, views: bool = True) -> tuple[PackedSequences, Tensor]:
 
 
 def weights(step: TrainingStep) -> dict[str, Tensor]:
-    return {
-        name: weight.detach().clone() for name, weight in step.model.named_parameters()
-    }
+    return {name: weight.detach().clone() for name, weight in step.model.named_parameters()}
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     """The parts of the model that changed."""
-    return {
-        name.split(".")[0] for name in before if not before[name].equal(after[name])
-    }
+    return {name.split(".")[0] for name in before if not before[name].equal(after[name])}
 
 
 def test_encoder_update_leaves_the_augmenters() -> None:
@@ -101,9 +95,7 @@ def test_weights_without_gradient_still_move() -> None:
     step(views, targets, update=0)
     item = int(views.items[0])
     before = step.model.encoder.item_embedding.weight[item].detach().clone()
-    far = PackedSequences(
-        torch.full_like(views.items, 29), views.positions, views.offsets
-    )
+    far = PackedSequences(torch.full_like(views.items, 29), views.positions, views.offsets)
     step(far, torch.full_like(targets, 29), update=1)
     assert not before.equal(step.model.encoder.item_embedding.weight[item])
 
@@ -114,9 +106,7 @@ def test_models_without_augmenters(model: str, lambda_: float) -> None:
     assert step.updates_per_batch == 1
     assert step.uses_views == (model == "cl4srec")
     losses = step(*batch(12, views=step.uses_views), update=0)
-    assert float(losses["encoder"]) == pytest.approx(
-        float(losses["rec"] + lambda_ * losses["cl1"])
-    )
+    assert float(losses["encoder"]) == pytest.approx(float(losses["rec"] + lambda_ * losses["cl1"]))
     assert float(losses["cl2"]) == 0.0
 
 

@@ -43,9 +43,7 @@ def augment_views(
     row = torch.arange(len(starts), device=device)
     column = torch.arange(width, device=device).expand_as(history)
 
-    pair, *view_starts = philox(
-        seed, torch.zeros_like(row), row, STREAM_AUGMENTATION, batch
-    )[:3]
+    pair, *view_starts = philox(seed, torch.zeros_like(row), row, STREAM_AUGMENTATION, batch)[:3]
     pair = uniform_below(pair, 6)
     first, second = pair // 2, pair % 2
     second = second + (second >= first).to(torch.int64)
@@ -80,14 +78,10 @@ def augment_views(
 
 def _portion(n: Tensor, ratio: float) -> Tensor:
     """floor(n * ratio) with the product rounded to float32, as the authors' tensors do."""
-    return (n.to(torch.float32) * torch.tensor(ratio, dtype=torch.float32)).to(
-        torch.int64
-    )
+    return (n.to(torch.float32) * torch.tensor(ratio, dtype=torch.float32)).to(torch.int64)
 
 
-def _crop(
-    history: Tensor, n: Tensor, word: Tensor, kept_ratio: float
-) -> tuple[Tensor, Tensor]:
+def _crop(history: Tensor, n: Tensor, word: Tensor, kept_ratio: float) -> tuple[Tensor, Tensor]:
     kept = _portion(n, kept_ratio).clamp_min(1)
     column = torch.arange(history.shape[1], device=history.device)
     source = column + uniform_below(word, n - kept + 1)
@@ -101,9 +95,7 @@ def _mask(history: Tensor, n: Tensor, keys: Tensor, ratio: float) -> Tensor:
     return torch.where(rank < _portion(n, ratio), 0, history)
 
 
-def _reorder(
-    history: Tensor, n: Tensor, keys: Tensor, word: Tensor, ratio: float
-) -> Tensor:
+def _reorder(history: Tensor, n: Tensor, keys: Tensor, word: Tensor, ratio: float) -> Tensor:
     last = history.shape[1] - 1
     column = torch.arange(last + 1, device=history.device)
     size = _portion(n, ratio)

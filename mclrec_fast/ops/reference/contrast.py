@@ -42,9 +42,7 @@ def contrast(
         (h1, z2, of_h1, of_z2, cross_block(h1, z2)),
         (h2, z1, of_h2, of_z1, cross_block(h2, z1)),
     )
-    loss2 = sum(
-        (contrast_of(aa, bb, ab) for _, _, aa, bb, ab in pairs), h1.new_zeros(())
-    )
+    loss2 = sum((contrast_of(aa, bb, ab) for _, _, aa, bb, ab in pairs), h1.new_zeros(()))
     r = sum((_regulariser(*pair) for pair in pairs), h1.new_zeros(()))
     return loss1, loss2, r
 
@@ -54,9 +52,7 @@ def regulariser(a: Tensor, b: Tensor) -> Tensor:
     return _regulariser(a, b, self_block(a), self_block(b), cross_block(a, b))
 
 
-def _regulariser(
-    a: Tensor, b: Tensor, aa: SelfBlock, bb: SelfBlock, ab: CrossBlock
-) -> Tensor:
+def _regulariser(a: Tensor, b: Tensor, aa: SelfBlock, bb: SelfBlock, ab: CrossBlock) -> Tensor:
     """mean_i relu(p_i - m_i) + mean_i max(p_i, m_i) - mean of all negatives.
 
     p_i is the positive of row i of the N = 2B, m_i its largest negative. No negative exceeds
@@ -67,12 +63,8 @@ def _regulariser(
     if batch == 1:
         return 0.0 * ab.positive[0]
     p = torch.cat((ab.positive, ab.positive))  # [N]
-    m = torch.cat(
-        (torch.maximum(aa.max, ab.row_max), torch.maximum(bb.max, ab.column_max))
-    )
+    m = torch.cat((torch.maximum(aa.max, ab.row_max), torch.maximum(bb.max, ab.column_max)))
     n = 2 * batch
     total = (a.sum(0) + b.sum(0)).square().sum()
     negatives = total - a.square().sum() - b.square().sum() - 2.0 * ab.positive.sum()
-    return (
-        (p - m).relu().mean() + torch.maximum(p, m).mean() - negatives / (n * (n - 2))
-    )
+    return (p - m).relu().mean() + torch.maximum(p, m).mean() - negatives / (n * (n - 2))

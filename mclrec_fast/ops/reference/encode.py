@@ -86,9 +86,7 @@ def encode(
     sequence = torch.repeat_interleave(
         torch.arange(len(offsets) - 1).to(items.device), offsets.diff()
     )
-    place = (
-        torch.arange(total, device=items.device) - offsets[sequence]
-    )  # token within sequence
+    place = torch.arange(total, device=items.device) - offsets[sequence]  # token within sequence
     x = _hidden_dropout(x, sequence, place, 0, SITE_EMBEDDING, hyper)
     visible = items != 0
 
@@ -105,14 +103,10 @@ def encode(
             update=update,
             layer=number,
         )
-        x = _after_attention(
-            x, context.flatten(1), layer, sequence, place, number, hyper
-        )
+        x = _after_attention(x, context.flatten(1), layer, sequence, place, number, hyper)
 
     last = offsets[1:] - 1
-    context = _last_token_context(
-        x, visible, offsets, layers[-1], len(layers) - 1, hyper
-    )
+    context = _last_token_context(x, visible, offsets, layers[-1], len(layers) - 1, hyper)
     return _after_attention(
         x[last],
         context,
@@ -139,9 +133,7 @@ def _last_token_context(
     """
     hidden = x.shape[1]
     size = hidden // hyper.heads
-    query = linear(x[offsets[1:] - 1], layer.query, layer.query_bias).view(
-        -1, hyper.heads, size
-    )
+    query = linear(x[offsets[1:] - 1], layer.query, layer.query_bias).view(-1, hyper.heads, size)
     key, value = (
         layer.key.view(hyper.heads, size, hidden),
         layer.value.view(hyper.heads, size, hidden),
@@ -151,10 +143,7 @@ def _last_token_context(
     parts, rows = [], []
     for bucket in length_buckets(offsets):
         keys = x[bucket.tokens]  # [R, W, D]
-        scores = (
-            absorbed[bucket.rows] @ keys.transpose(1, 2)
-            + constant[bucket.rows][..., None]
-        )
+        scores = absorbed[bucket.rows] @ keys.transpose(1, 2) + constant[bucket.rows][..., None]
         allowed = (bucket.present & visible[bucket.tokens])[:, None]  # [R, 1, W]
         p = attention_probabilities(scores * size**-0.5, allowed)  # [R, H, W]
         p = attention_dropout(
@@ -167,9 +156,7 @@ def _last_token_context(
             layer=number,
         )[:, :, 0]
         mixed = torch.einsum("rhc,hdc->rhd", p @ keys, value)
-        mixed = mixed + p.sum(-1, keepdim=True) * layer.value_bias.view(
-            hyper.heads, size
-        )
+        mixed = mixed + p.sum(-1, keepdim=True) * layer.value_bias.view(hyper.heads, size)
         parts.append(mixed.flatten(1))  # [R, D]
         rows.append(bucket.rows)
     return torch.cat(parts)[torch.cat(rows).argsort()]
@@ -187,12 +174,8 @@ def _after_attention(
     """Output projection, residual, norm, feed-forward, residual, norm: [K, D] -> [K, D]."""
     y = linear(context, layer.output, layer.output_bias)
     y = _hidden_dropout(y, sequence, place, number, SITE_ATTENTION_OUTPUT, hyper)
-    x = layer_norm(
-        x + y, x.shape[1:], layer.attention_norm, layer.attention_norm_bias, hyper.eps
-    )
-    y = linear(
-        gelu(linear(x, layer.inner, layer.inner_bias)), layer.outer, layer.outer_bias
-    )
+    x = layer_norm(x + y, x.shape[1:], layer.attention_norm, layer.attention_norm_bias, hyper.eps)
+    y = linear(gelu(linear(x, layer.inner, layer.inner_bias)), layer.outer, layer.outer_bias)
     y = _hidden_dropout(y, sequence, place, number, SITE_FEED_FORWARD, hyper)
     return layer_norm(
         x + y,

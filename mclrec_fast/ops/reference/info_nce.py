@@ -30,9 +30,7 @@ class SelfBlock(NamedTuple):
     max: Tensor  # [B] largest negative of a row
 
 
-def info_nce(
-    a: Tensor, b: Tensor, *, temperature: float = 1.0, similarity: str = "dot"
-) -> Tensor:
+def info_nce(a: Tensor, b: Tensor, *, temperature: float = 1.0, similarity: str = "dot") -> Tensor:
     """Contrast of two views, scalar; 0 for B = 1, where there is no negative."""
     a, b = similarity_rows(a, similarity), similarity_rows(b, similarity)
     return contrast_of(

@@ -94,9 +94,7 @@ def packed_attention(
     parts, tokens = [], []
     for bucket in length_buckets(offsets):
         width = bucket.tokens.shape[1]
-        q, k, v = (
-            x[bucket.tokens].transpose(1, 2) for x in (query, key, value)
-        )  # [R, H, W, d]
+        q, k, v = (x[bucket.tokens].transpose(1, 2) for x in (query, key, value))  # [R, H, W, d]
         allowed = (
             bucket.present[:, None, :]
             & torch.ones(width, width, dtype=torch.bool, device=query.device).tril()
@@ -105,12 +103,8 @@ def packed_attention(
             allowed = allowed & visible[bucket.tokens][:, None, :]  # [R, W, W]
         p = attention_probabilities(q @ k.transpose(-1, -2) * scale, allowed[:, None])
         position = torch.arange(width, device=query.device).expand(len(p), -1)
-        p = attention_dropout(
-            p, bucket, position, dropout, seed=seed, update=update, layer=layer
-        )
-        parts.append(
-            (p @ v).transpose(1, 2)[bucket.present]
-        )  # [tokens of the bucket, H, d]
+        p = attention_dropout(p, bucket, position, dropout, seed=seed, update=update, layer=layer)
+        parts.append((p @ v).transpose(1, 2)[bucket.present])  # [tokens of the bucket, H, d]
         tokens.append(bucket.tokens[bucket.present])
     if not parts:
         return torch.zeros_like(query)
