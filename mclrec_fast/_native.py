@@ -9,6 +9,7 @@ Environment: MCLREC_FAST_BACKEND (what "auto" means: auto, torch or native), MCL
 or portable), MCLREC_FAST_DISABLE_NATIVE=1 (as if nothing were compiled).
 """
 
+import functools
 import importlib
 import json
 import os
@@ -105,32 +106,36 @@ _cuda = _Module("_C_cuda")
 _announced: set[str] = set()
 
 
-def _load() -> None:
-    _cpu.load()
-    _cuda.load()
+def _isa_problem() -> str | None:
+    """What is wrong with MCLREC_FAST_ISA, which the compiled module itself reads leniently."""
     wanted = os.environ.get("MCLREC_FAST_ISA", "")
-    if _cpu.module is not None and wanted not in ("", *_cpu.module.usable_isa()):
-        known = wanted in _cpu.module.build_info()["isa"]
-        problem = "cannot run on this CPU" if known else "is not an instruction set compiled here"
-        usable = " or ".join(_cpu.module.usable_isa())
-        raise InputError(f"MCLREC_FAST_ISA={wanted} {problem}: use {usable}, or unset it")
+    if _cpu.module is None or wanted in ("", *_cpu.module.usable_isa()):
+        return None
+    known = wanted in _cpu.module.build_info()["isa"]
+    problem = "cannot run on this CPU" if known else "is not an instruction set compiled here"
+    usable = " or ".join(_cpu.module.usable_isa())
+    return f"MCLREC_FAST_ISA={wanted} {problem}: use {usable}, or unset it"
 
 
-def _module_for(device: torch.device) -> _Module | None:
-    return {"cpu": _cpu, "cuda": _cuda}.get(device.type)
+_MODULES = {"cpu": _cpu, "cuda": _cuda}
+_DISPATCH_KEYS = {"cpu": "CPU", "cuda": "CUDA"}
+
+
+def _type(device: str | torch.device) -> str:
+    return device.type if isinstance(device, torch.device) else torch.device(device).type
 
 
 def available(device: str | torch.device = "cpu") -> bool:
     """Whether the compiled kernels for this device are loaded."""
-    module = _module_for(torch.device(device))
+    module = _MODULES.get(_type(device))
     return module is not None and module.module is not None
 
 
 def why_not(device: str | torch.device = "cpu") -> str | None:
     """Why the kernels for this device are not loaded, with the remedy; None when they are."""
-    module = _module_for(torch.device(device))
+    module = _MODULES.get(_type(device))
     if module is None:
-        return f"there are no kernels for device {torch.device(device).type}: use cpu or cuda"
+        return f"there are no kernels for device {_type(device)}: use cpu or cuda"
     if module.reason is None:
         return None
     return f"{module.reason}; {module.remedy}"
@@ -138,7 +143,12 @@ def why_not(device: str | torch.device = "cpu") -> str | None:
 
 def has_kernel(op: str, device: str | torch.device = "cpu") -> bool:
     """Whether operator `op` (without namespace) has a compiled kernel for this device."""
-    key = {"cpu": "CPU", "cuda": "CUDA"}.get(torch.device(device).type)
+    return _registered(op, _type(device))
+
+
+@functools.cache
+def _registered(op: str, device_type: str) -> bool:
+    key = _DISPATCH_KEYS.get(device_type)
     name = f"{NAMESPACE}::{op}"
     if key is None or not torch._C._dispatch_has_kernel(name):
         return False
@@ -157,7 +167,8 @@ def backend(requested: str, device: str | torch.device, op: str | None = None) -
         "torch" or "native".
 
     Raises:
-        InputError: The word is unknown, or "native" was asked for and is not available.
+        InputError: The word (or MCLREC_FAST_ISA) is unknown, or "native" was asked for and is not
+            available.
     """
     if requested == "torch":
         return "torch"
@@ -169,9 +180,11 @@ def backend(requested: str, device: str | torch.device, op: str | None = None) -
         raise InputError(f"{source}={requested!r} is unknown: use auto, torch or native")
     if requested == "torch":
         return "torch"
+    if _bad_isa is not None:
+        raise InputError(_bad_isa)
     obstacle = why_not(device)
     if obstacle is None and op is not None and not has_kernel(op, device):
-        obstacle = f"{op} has no kernel for {torch.device(device).type} in this build; {REBUILD}"
+        obstacle = f"{op} has no kernel for {_type(device)} in this build; {REBUILD}"
     if obstacle is None:
         return "native"
     if requested == "native":
@@ -195,6 +208,11 @@ def _announce(obstacle: str) -> None:
 def isa() -> str | None:
     """The instruction set the CPU kernels use ("avx2" or "portable"); None without kernels."""
     return None if _cpu.module is None else str(_cpu.module.isa())
+
+
+def usable_isa() -> list[str]:
+    """Instruction sets the CPU kernels can be run with here; empty without kernels."""
+    return [] if _cpu.module is None else list(_cpu.module.usable_isa())
 
 
 @contextmanager
@@ -249,4 +267,6 @@ def environment() -> dict[str, Any]:
     }
 
 
-_load()
+_cpu.load()
+_cuda.load()
+_bad_isa = _isa_problem()

@@ -1,5 +1,6 @@
 """The ops: one file each, one public function each, `backend=` chooses who computes it."""
 
+from .augment_views import augment_views, gather_sequences
 from .contrast import contrast
 from .encode import encode
 from .info_nce import info_nce
@@ -11,8 +12,10 @@ from .top_k import top_k
 __all__ = [
     "PackedSequences",
     "TargetRank",
+    "augment_views",
     "contrast",
     "encode",
+    "gather_sequences",
     "info_nce",
     "item_cross_entropy",
     "target_rank",
