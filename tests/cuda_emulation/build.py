@@ -1,0 +1,111 @@
+"""Builds the emulated CUDA kernels as shared libraries for the tests, with any C++ compiler.
+
+Not part of the package: nothing here needs nvcc or a GPU, and nothing built here is installed.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EMULATION = Path(__file__).resolve().parent / "emulation"
+CACHE = ROOT / "build" / "cuda_emulation"
+
+RUNTIME = (EMULATION / "cuda_emulation.cpp", EMULATION / "fiber.cpp")
+HEADERS = (
+    EMULATION,
+    ROOT / "csrc" / "cuda",
+    ROOT / "csrc" / "ops_cuda",
+    ROOT / "csrc" / "shared",
+)
+# -march=native: kernels are built for this machine, as the emulation is only for its tests; no
+# contraction, so that an FMA is exactly what the source says.
+FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wextra", "-march=native")
+FLAGS += ("-ffp-contract=off", "-DMCLREC_CUDA_EMULATION")
+ADDRESS_SANITIZER = ("-fsanitize=address", "-fno-omit-frame-pointer", "-O1")
+
+
+def compiler() -> str | None:
+    """The C++ compiler ($CXX, else g++, c++ or clang++), or None."""
+    for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def shared_library(name: str, sources: Sequence[Path], flags: Sequence[str] = ()) -> Path:
+    """Compile and link ``sources`` with the emulation's runtime, unless it is built already."""
+    command = compiler()
+    assert command is not None, "the caller checks for a compiler"
+    flags = (*FLAGS, *flags)
+    everything = [*sources, *RUNTIME]
+    digest = hashlib.sha256(repr((command, flags, _machine())).encode())
+    for folder in HEADERS:
+        for header in sorted(folder.glob("*")):
+            if header.suffix in {".h", ".cuh", ".inl"}:
+                digest.update(header.read_bytes())
+    for source in everything:
+        digest.update(source.read_bytes())
+    library = CACHE / f"{name}-{digest.hexdigest()[:16]}.so"
+    if library.exists():
+        return library
+
+    objects = library.with_suffix("")
+    objects.mkdir(parents=True, exist_ok=True)
+
+    def compile_one(source: Path) -> Path:
+        target = objects / f"{source.name}.o"
+        arguments = ["-x", "c++", "-c", str(source), "-o", str(target)]
+        includes = [f"-I{folder}" for folder in HEADERS]
+        _run([command, *flags, *includes, *arguments])
+        return target
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        built = [str(path) for path in pool.map(compile_one, everything)]
+    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
+    _run([command, *flags, "-shared", *built, "-o", str(unfinished)])
+    unfinished.replace(library)
+    shutil.rmtree(objects)
+    return library
+
+
+def run_with_address_sanitizer(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
+    """Run a command with the sanitizer's runtime preloaded; None where there is no such runtime.
+
+    A Python that was not built with AddressSanitizer can load such a library only this way.
+    """
+    name = compiler()
+    assert name is not None, "the caller checks for a compiler"
+    runtime = subprocess.run(
+        [name, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    if not os.path.isabs(runtime):
+        return None
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": os.path.realpath(runtime),
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONMALLOC": "malloc",
+    }
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or done.stderr:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+@functools.cache
+def _machine() -> str:
+    """What -march=native may depend on."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+    return next((line for line in text.splitlines() if line.startswith("flags")), "")
