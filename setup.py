@@ -25,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -274,8 +275,9 @@ class BuildNative(BuildBase):
         if isinstance(extension, Extension) and name not in self.reasons:
             built = Path(self.build_lib) / self.get_ext_filename(extension.name)
             built = built if built.is_file() else ROOT / self.get_ext_filename(extension.name)
-        for old in folder.glob(f"{name}.*.so"):
-            if built is None or old.name != built.name:
+        for suffix in EXTENSION_SUFFIXES:  # what this Python would load
+            old = folder / f"{name}{suffix}"
+            if old.is_file() and (built is None or old.name != built.name):
                 old.unlink()
         if built is not None and built.parent.resolve() != folder.resolve():
             self._write(folder / built.name, built.read_bytes())

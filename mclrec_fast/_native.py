@@ -13,17 +13,16 @@ import functools
 import importlib
 import json
 import os
-import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import torch
 
-from . import __version__
 from .errors import InputError
 
 Backend = Literal["torch", "native"]
@@ -42,8 +41,9 @@ class BackendFallbackWarning(UserWarning):
 class _Module:
     """One compiled module: loaded, or the reason why not (text) and what to do about it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, needs_torch: bool = True) -> None:
         self.name = name
+        self.needs_torch = needs_torch
         self.module: ModuleType | None = None
         self.reason: str | None = None
         self.remedy: str | None = None
@@ -62,7 +62,7 @@ class _Module:
     def _obstacle(self) -> tuple[str | None, str | None]:
         if os.environ.get("MCLREC_FAST_DISABLE_NATIVE", "0") not in ("", "0"):
             return "MCLREC_FAST_DISABLE_NATIVE is set", "unset MCLREC_FAST_DISABLE_NATIVE"
-        if _torch_version() < MINIMUM_TORCH:
+        if self.needs_torch and _torch_version() < MINIMUM_TORCH:
             wanted = ".".join(map(str, MINIMUM_TORCH))
             return f"torch {torch.__version__} is older than {wanted}", "install a newer torch"
         if self.name == "_C_cuda" and torch.version.cuda is None:
@@ -72,19 +72,19 @@ class _Module:
         return None, None
 
     def files(self) -> list[Path]:
-        """The module's files beside this one (normally one or none)."""
-        return sorted(_PACKAGE.glob(f"{self.name}.*.so")) + sorted(
-            _PACKAGE.glob(f"{self.name}.*.pyd")
-        )
+        """The module's files beside this one that this Python can load (normally one or none)."""
+        candidates = (_PACKAGE / f"{self.name}{suffix}" for suffix in EXTENSION_SUFFIXES)
+        return [path for path in candidates if path.is_file()]
 
     def _why_not_built(self) -> tuple[str, str]:
         recorded = build_record().get("modules", {}).get(self.name, {}).get("reason")
         if recorded is None:
             return f"{self.name} was never built here", REBUILD
+        if "in this version" in recorded:
+            return recorded, "use a version that has it"
         if "no CUDA toolkit" in recorded:
-            return f"{self.name} was not built: {recorded}", f"install CUDA's nvcc and {REBUILD}"
-        remedy = f"{REBUILD} (add -v to see the compiler's messages)"
-        return f"{self.name} was not built: {recorded}", remedy
+            return recorded, f"install CUDA's nvcc and {REBUILD}"
+        return recorded, f"{REBUILD} (add -v to see the compiler's messages)"
 
 
 def _torch_version() -> tuple[int, int]:
@@ -103,10 +103,11 @@ def build_record() -> dict[str, Any]:
 
 _cpu = _Module("_C")
 _cuda = _Module("_C_cuda")
+MODULES = {"_C": _cpu, "_C_cuda": _cuda, "_reader": _Module("_reader", needs_torch=False)}
 _announced: set[str] = set()
 
 
-def _isa_problem() -> str | None:
+def isa_problem() -> str | None:
     """What is wrong with MCLREC_FAST_ISA, which the compiled module itself reads leniently."""
     wanted = os.environ.get("MCLREC_FAST_ISA", "")
     if _cpu.module is None or wanted in ("", *_cpu.module.usable_isa()):
@@ -115,6 +116,48 @@ def _isa_problem() -> str | None:
     problem = "cannot run on this CPU" if known else "is not an instruction set compiled here"
     usable = " or ".join(_cpu.module.usable_isa())
     return f"MCLREC_FAST_ISA={wanted} {problem}: use {usable}, or unset it"
+
+
+def cuda_architectures() -> list[str]:
+    """What the CUDA kernels were compiled for, such as ["8.0", "10.0+PTX"]."""
+    recorded = build_record().get("modules", {}).get("_C_cuda", {}).get("architectures", [])
+    return [str(architecture) for architecture in recorded]
+
+
+def covers(capability: str, architectures: list[str]) -> bool:
+    """Whether a GPU of this compute capability runs code compiled for these architectures.
+
+    Binaries run on the same major version from their minor version on, PTX on everything newer, and
+    architecture-specific code ("9.0a") on exactly its own version.
+    """
+    major, minor = map(int, capability.split("."))
+    for architecture in architectures:
+        number = architecture.removesuffix("+PTX")
+        if number[-1].isalpha():
+            if number[:-1] == capability:
+                return True
+            continue
+        its_major, its_minor = map(int, number.split("."))
+        if its_major == major and its_minor <= minor:
+            return True
+        if architecture.endswith("+PTX") and (its_major, its_minor) <= (major, minor):
+            return True
+    return False
+
+
+@functools.cache
+def _uncovered_gpu() -> str | None:
+    """Why the loaded CUDA kernels cannot run on a visible GPU."""
+    for index in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(index)
+        if not covers(f"{major}.{minor}", cuda_architectures()):
+            compiled = ", ".join(cuda_architectures()) or "nothing known"
+            return (
+                f"the CUDA kernels are compiled for {compiled}, not for GPU {index} "
+                f"(compute capability {major}.{minor}); set TORCH_CUDA_ARCH_LIST={major}.{minor} "
+                f"and {REBUILD}, or choose another GPU with CUDA_VISIBLE_DEVICES"
+            )
+    return None
 
 
 _MODULES = {"cpu": _cpu, "cuda": _cuda}
@@ -136,9 +179,9 @@ def why_not(device: str | torch.device = "cpu") -> str | None:
     module = _MODULES.get(_type(device))
     if module is None:
         return f"there are no kernels for device {_type(device)}: use cpu or cuda"
-    if module.reason is None:
-        return None
-    return f"{module.reason}; {module.remedy}"
+    if module.reason is not None:
+        return f"{module.reason}; {module.remedy}"
+    return _uncovered_gpu() if module is _cuda else None
 
 
 def has_kernel(op: str, device: str | torch.device = "cpu") -> bool:
@@ -251,22 +294,12 @@ def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:
 
 
 def environment() -> dict[str, Any]:
-    """What was built, what is used and why not more: json-able, for env.json and the report."""
-    record = build_record()
-    return {
-        "version": __version__,
-        "package": str(_PACKAGE),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "torch": {
-            "version": torch.__version__,
-            "cuda": torch.version.cuda,
-            "threads": torch.get_num_threads(),
-        },
-        "build": record,
-    }
+    """What was built, what is used and why not more: see `mclrec_fast.environment`."""
+    from .environment import environment as collect  # imports the operators, which import this
+
+    return collect()
 
 
-_cpu.load()
-_cuda.load()
-_bad_isa = _isa_problem()
+for _module in MODULES.values():
+    _module.load()
+_bad_isa = isa_problem()

@@ -4,6 +4,7 @@ Every comparison runs with each instruction set and with several numbers of thre
 of the views are checked on every backend there is.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -155,7 +156,7 @@ def split(packed: PackedSequences) -> list[tuple[list[int], list[int]]]:
     bounds = packed.offsets.tolist()
     return [
         (packed.items[a:b].tolist(), packed.positions[a:b].tolist())
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        for a, b in itertools.pairwise(bounds)
     ]
 
 
