@@ -114,3 +114,20 @@ MCLREC_INLINE T lane_max(Vec<T> value) {
   for (int i = 1; i < kLanes<T>; ++i) largest = value[i] > largest ? value[i] : largest;
   return largest;
 }
+
+// A comparison's result as bits, lane 0 lowest.
+template <class T>
+MCLREC_INLINE int lane_bits(IntVec<T> hits) {
+#if MCLREC_HAS_AVX2
+  if constexpr (kVectorBytes == 32) {
+    if constexpr (sizeof(T) == 4) {
+      return _mm256_movemask_ps((__m256)hits);
+    } else {
+      return _mm256_movemask_pd((__m256d)hits);
+    }
+  }
+#endif
+  int bits = 0;
+  for (int i = 0; i < kLanes<T>; ++i) bits |= hits[i] ? 1 << i : 0;
+  return bits;
+}

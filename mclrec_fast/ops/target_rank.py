@@ -10,16 +10,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .. import _native
 from ._ranking_checks import (
+    check_item_list_values,
     check_item_lists,
+    check_per_row,
     check_scoring,
-    check_targets,
+    check_target_values,
     refuse_non_finite,
 )
+from ._shared import NAMESPACE, check_same_device
 from .reference.target_rank import target_rank as _reference
 
 torch.library.define(
-    "mclrec_fast::target_rank",
+    f"{NAMESPACE}::target_rank",
     "(Tensor h, Tensor item_embedding, Tensor targets, Tensor history, Tensor history_offsets)"
     " -> Tensor",
 )
@@ -31,7 +35,7 @@ def _fake(
     return targets.new_empty((4, h.shape[0]))
 
 
-torch.library.register_fake("mclrec_fast::target_rank", _fake)
+torch.library.register_fake(f"{NAMESPACE}::target_rank", _fake)
 
 
 class TargetRank(NamedTuple):
@@ -79,13 +83,28 @@ def target_rank(
         TypeError: Wrong dtypes.
         ValueError: Wrong shapes or devices, targets or history outside the table, offsets that do
             not ascend, or a score that is not finite (the message names the row).
+        InputError: "native" is not available.
     """
-    check_scoring(h, item_embedding)
-    check_targets(targets, h, len(item_embedding))
-    check_item_lists("history", history, history_offsets, h, len(item_embedding))
+    op = "target_rank"
+    check_scoring(op, h, item_embedding)
+    check_per_row(op, "targets", targets, len(h))
+    check_item_lists(op, "history", history, history_offsets, len(h))
+    check_same_device(
+        op,
+        h=h,
+        item_embedding=item_embedding,
+        targets=targets,
+        history=history,
+        history_offsets=history_offsets,
+    )
     h, item_embedding = h.detach(), item_embedding.detach()
-    ranks = _reference(h, item_embedding, targets, history, history_offsets)
-    bad = ranks[0] < 0
-    if bool(bad.any()):
-        refuse_non_finite(int(bad.int().argmax()))
+    if _native.backend(backend, h.device, op) == "native":
+        ranks = torch.ops.mclrec_fast.target_rank(
+            h, item_embedding, targets, history, history_offsets
+        )
+    else:
+        check_target_values(op, targets, len(item_embedding))
+        check_item_list_values(op, "history", history, history_offsets, len(item_embedding))
+        ranks = _reference(h, item_embedding, targets, history, history_offsets)
+    refuse_non_finite(op, ranks[0] < 0)
     return TargetRank(*ranks.unbind(0))

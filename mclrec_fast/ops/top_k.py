@@ -7,11 +7,18 @@ detached.
 import torch
 from torch import Tensor
 
-from ._ranking_checks import check_item_lists, check_scoring, refuse_non_finite
+from .. import _native
+from ._ranking_checks import (
+    check_item_list_values,
+    check_item_lists,
+    check_scoring,
+    refuse_non_finite,
+)
+from ._shared import NAMESPACE, check_same_device
 from .reference.top_k import top_k as _reference
 
 torch.library.define(
-    "mclrec_fast::top_k",
+    f"{NAMESPACE}::top_k",
     "(Tensor h, Tensor item_embedding, int k, Tensor exclude, Tensor exclude_offsets)"
     " -> (Tensor, Tensor)",
 )
@@ -23,7 +30,7 @@ def _fake(
     return h.new_empty((h.shape[0], k)), exclude_offsets.new_empty((h.shape[0], k))
 
 
-torch.library.register_fake("mclrec_fast::top_k", _fake)
+torch.library.register_fake(f"{NAMESPACE}::top_k", _fake)
 
 
 def top_k(
@@ -56,14 +63,25 @@ def top_k(
         TypeError: Wrong dtypes.
         ValueError: Wrong shapes or devices, k < 0, exclusions outside the table, offsets that do
             not ascend, or a score that is not finite (the message names the row).
+        InputError: "native" is not available.
     """
-    check_scoring(h, item_embedding)
+    op = "top_k"
+    check_scoring(op, h, item_embedding)
     if k < 0:
-        raise ValueError(f"k must not be negative, got {k}")
-    check_item_lists("exclude", exclude, exclude_offsets, h, len(item_embedding))
+        raise ValueError(f"{op}: k must not be negative, got {k}")
+    check_item_lists(op, "exclude", exclude, exclude_offsets, len(h))
+    check_same_device(
+        op,
+        h=h,
+        item_embedding=item_embedding,
+        exclude=exclude,
+        exclude_offsets=exclude_offsets,
+    )
     h, item_embedding = h.detach(), item_embedding.detach()
-    scores, items = _reference(h, item_embedding, k, exclude, exclude_offsets)
-    bad = (items < 0).any(dim=1)
-    if bool(bad.any()):
-        refuse_non_finite(int(bad.int().argmax()))
+    if _native.backend(backend, h.device, op) == "native":
+        scores, items = torch.ops.mclrec_fast.top_k(h, item_embedding, k, exclude, exclude_offsets)
+    else:
+        check_item_list_values(op, "exclude", exclude, exclude_offsets, len(item_embedding))
+        scores, items = _reference(h, item_embedding, k, exclude, exclude_offsets)
+    refuse_non_finite(op, (items < 0).any(dim=1))
     return scores, items

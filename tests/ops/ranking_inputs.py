@@ -1,9 +1,31 @@
 """Inputs and a brute-force oracle for the ranking tests. Not a test file."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
+
+from mclrec_fast import _native
+
+VARIANTS = ["torch", "native-portable", "native-avx2"]
+
+
+@contextmanager
+def backend_of(variant: str, op: str) -> Iterator[str]:
+    """The backend word of a variant, with its instruction set selected; skips what is not here."""
+    backend, _, isa = variant.partition("-")
+    if backend == "torch":
+        yield backend
+        return
+    if not _native.has_kernel(op):
+        pytest.skip(f"no kernel of {op}: {_native.why_not()}")
+    if isa not in _native.usable_isa():
+        pytest.skip(f"{isa} cannot run here")
+    with _native.use_isa(isa):
+        yield backend
 
 
 class RankingCase(NamedTuple):

@@ -1,0 +1,77 @@
+// The inner loops of target_rank for one instruction set: a block of rows against a range of items,
+// scores counted tile by tile and never kept. Included by target_rank_cpu.cpp (see isa.h).
+
+// Lanes of a panel that hold items, as masks.
+template <class T>
+struct PanelMask {
+  IntVec<T> half[2];
+
+  MCLREC_INLINE explicit PanelMask(int64_t items) {
+    for (int i = 0; i < kLanes<T>; ++i) {
+      half[0][i] = i < items ? -1 : 0;
+      half[1][i] = i + kLanes<T> < items ? -1 : 0;
+    }
+  }
+};
+
+// Counts one tile: scores [R rows of kTileCols] against each row's target score. higher[r] and
+// equal[r] go down by one a hit (a comparison gives -1). Equal scores are rare: one test a tile.
+template <bool kPartial, class T>
+MCLREC_INLINE void count_tile(const T* scores, int rows, const T* target, const PanelMask<T>& mask,
+                              IntVec<T>* higher, IntVec<T>* equal) {
+  IntVec<T> any = {};
+  for (int r = 0; r < rows; ++r, scores += kTileCols<T>) {
+    const Vec<T> limit = broadcast(target[r]);
+    const Vec<T> low = load(scores), high = load(scores + kLanes<T>);
+    IntVec<T> above_low = low > limit, above_high = high > limit;
+    IntVec<T> same_low = low == limit, same_high = high == limit;
+    if constexpr (kPartial) {
+      above_low &= mask.half[0], above_high &= mask.half[1];
+      same_low &= mask.half[0], same_high &= mask.half[1];
+    }
+    higher[r] += above_low + above_high;
+    any |= same_low | same_high;
+  }
+  if (lane_bits<T>(any) == 0) return;
+  scores -= rows * kTileCols<T>;
+  for (int r = 0; r < rows; ++r, scores += kTileCols<T>) {
+    const Vec<T> limit = broadcast(target[r]);
+    IntVec<T> low = load(scores) == limit, high = load(scores + kLanes<T>) == limit;
+    if constexpr (kPartial) low &= mask.half[0], high &= mask.half[1];
+    equal[r] += low + high;
+  }
+}
+
+// Counts, for `rows` rows of h, the items of [first, last) that score above and equal to the row's
+// target score. `scratch` holds rank_scratch_bytes(rows, depth) bytes, aligned to a vector.
+template <class T>
+void rank_block(const T* h, int64_t rows, const T* items, int64_t first, int64_t last,
+                int64_t depth, const T* target, int64_t* higher, int64_t* equal, void* scratch) {
+  auto* higher_lanes = static_cast<IntVec<T>*>(scratch);  // [rows]
+  IntVec<T>* equal_lanes = higher_lanes + rows;           // [rows]
+  T* panel = reinterpret_cast<T*>(equal_lanes + rows);    // [depth, kTileCols]
+  std::memset(scratch, 0, sizeof(IntVec<T>) * static_cast<size_t>(2 * rows));
+  alignas(kVectorBytes) T scores[kTileRows * kTileCols<T>];
+  for (int64_t item = first; item < last; item += kTileCols<T>) {
+    const int64_t width = last - item < kTileCols<T> ? last - item : kTileCols<T>;
+    const PanelMask<T> mask(width);
+    pack_panels(items + item * depth, 1, depth, depth, width, panel);
+    for (int64_t row = 0; row < rows;) {
+      const int count = next_tile_rows(rows - row);
+      multiply_tile_rows<false, TileStart::kZero, T>(
+          count, h + row * depth, depth, panel, kTileCols<T>, depth, nullptr, scores, kTileCols<T>);
+      if (width == kTileCols<T>) {
+        count_tile<false>(scores, count, target + row, mask, higher_lanes + row, equal_lanes + row);
+      } else {
+        count_tile<true>(scores, count, target + row, mask, higher_lanes + row, equal_lanes + row);
+      }
+      row += count;
+    }
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    int64_t above = 0, same = 0;
+    for (int i = 0; i < kLanes<T>; ++i) above -= higher_lanes[row][i], same -= equal_lanes[row][i];
+    higher[row] = above;
+    equal[row] = same;
+  }
+}

@@ -1,0 +1,224 @@
+// top_k: blocking, threads and the collectors around the loops of top_k_kernels.inl.
+//
+// As in target_rank, a block of rows meets the items panel by panel. Tasks are row blocks times
+// ranges of items (several ranges only where there are too few rows to share); each task leaves its
+// k best per row, and the ranges are merged at the end.
+#include "top_k_cpu.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "finite_scores.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace mclrec::top_k {
+
+template <class T>
+struct Candidate {
+  T score;
+  int32_t item;
+};
+
+template <class T>
+bool better(const Candidate<T>& a, const Candidate<T>& b) {
+  return a.score > b.score || (a.score == b.score && a.item < b.item);
+}
+
+// The k best of the candidates offered so far, and some that were among the best when they came.
+// Items must come in ascending order: one that only equals the k-th best has lost to it.
+template <class T>
+struct Collector {
+  T threshold;         // only higher scores need to be offered
+  Candidate<T>* kept;  // room for `capacity` > k
+  int64_t size;
+  int64_t k;
+  int64_t capacity;
+  const int32_t* excluded;  // ascending
+  const int32_t* excluded_end;
+
+  void offer(T score, int32_t item) {
+    if (std::binary_search(excluded, excluded_end, item)) return;
+    if (!(score > threshold)) return;
+    kept[size++] = {score, item};
+    if (size == capacity) prune();
+  }
+  void prune() {
+    if (size < k) return;
+    std::nth_element(kept, kept + k - 1, kept + size, better<T>);
+    size = k;
+    threshold = kept[k - 1].score;
+  }
+};
+
+}  // namespace mclrec::top_k
+
+namespace mclrec::top_k::portable {
+constexpr int kVectorBytes = 16;
+#include "simd.inl"
+//
+#include "fixed_order.inl"
+#include "gemm_tile.inl"
+#include "top_k_kernels.inl"
+}  // namespace mclrec::top_k::portable
+
+#if MCLREC_HAS_AVX2
+MCLREC_AVX2_BEGIN
+namespace mclrec::top_k::avx2 {
+constexpr int kVectorBytes = 32;
+#include "simd.inl"
+//
+#include "fixed_order.inl"
+#include "gemm_tile.inl"
+#include "top_k_kernels.inl"
+}  // namespace mclrec::top_k::avx2
+MCLREC_AVX2_END
+#endif
+
+namespace mclrec {
+namespace {
+
+using top_k::Candidate;
+using top_k::Collector;
+
+constexpr int64_t kBlockRows = 240;
+constexpr int64_t kBlockCandidates = 1 << 20;  // of all rows of a block
+constexpr int64_t kFewestItems = 2048;         // in a range; below, splitting does not pay
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+template <class T>
+class TopK {
+ public:
+  explicit TopK(const TopKArguments<T>& arguments)
+      : a(arguments),
+        fixed_order{MCLREC_PICK(top_k, pair_scores<T>), MCLREC_PICK(top_k, magnitude_sum<T>),
+                    MCLREC_PICK(top_k, largest_magnitude<T>)},
+        finite(fixed_order, a.items, a.classes, a.depth),
+        top_k_block(MCLREC_PICK(top_k, top_k_block<T>)),
+        k(std::min(a.k, a.classes - 1)),
+        capacity(k + std::clamp(k, int64_t{32}, int64_t{4096})),
+        block(std::clamp(kBlockCandidates / capacity / 6 * 6, int64_t{6}, kBlockRows)),
+        blocks(ceil_div(a.batch, block)),
+        splits(std::clamp(worker_count() / blocks, int64_t{1}, ceil_div(a.classes, kFewestItems))) {
+  }
+
+  void run() {
+    sort_exclusions();
+    best.resize(static_cast<size_t>(splits * a.batch * k));
+    found.resize(static_cast<size_t>(splits * a.batch));
+    const int64_t range = ceil_div(a.classes - 1, splits);
+    std::vector<Scratch> scratch(static_cast<size_t>(worker_count()));
+    parallel_tasks(blocks * splits, [&](int64_t task, int worker) {
+      const int64_t split = task % splits, first = 1 + split * range;
+      search(task / splits * block, split, first, std::min(first + range, a.classes),
+             scratch[static_cast<size_t>(worker)]);
+    });
+    parallel_tasks(blocks, [this](int64_t task, int) {
+      const int64_t last = std::min((task + 1) * block, a.batch);
+      for (int64_t row = task * block; row < last; ++row) merge(row);
+    });
+  }
+
+ private:
+  struct Scratch {
+    std::vector<Collector<T>> collectors;  // [block]
+    std::vector<Candidate<T>> candidates;  // [block, capacity]
+    std::vector<T> panel;                  // [D, 16]
+  };
+
+  void sort_exclusions() {
+    const int64_t first = a.exclude_offsets[0], last = a.exclude_offsets[a.batch];
+    excluded.assign(a.exclude + first, a.exclude + last);
+    parallel_tasks(blocks, [&](int64_t task, int) {
+      const int64_t end = std::min((task + 1) * block, a.batch);
+      for (int64_t row = task * block; row < end; ++row) {
+        std::sort(excluded.begin() + (a.exclude_offsets[row] - first),
+                  excluded.begin() + (a.exclude_offsets[row + 1] - first));
+      }
+    });
+  }
+
+  // The best items of [first_item, last_item) for one block of rows.
+  void search(int64_t first_row, int64_t split, int64_t first_item, int64_t last_item,
+              Scratch& scratch) {
+    const int64_t rows = std::min(block, a.batch - first_row);
+    scratch.collectors.resize(static_cast<size_t>(block));
+    scratch.candidates.resize(static_cast<size_t>(block * capacity));
+    scratch.panel.resize(static_cast<size_t>(a.depth * 16));
+    const int32_t* exclusions = excluded.data() - a.exclude_offsets[0];
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t row = first_row + i;
+      scratch.collectors[static_cast<size_t>(i)] = {-std::numeric_limits<T>::infinity(),
+                                                    scratch.candidates.data() + i * capacity,
+                                                    0,
+                                                    k,
+                                                    capacity,
+                                                    exclusions + a.exclude_offsets[row],
+                                                    exclusions + a.exclude_offsets[row + 1]};
+    }
+    top_k_block(a.h + first_row * a.depth, rows, a.items, first_item, last_item, a.depth,
+                scratch.collectors.data(), scratch.panel.data());
+    for (int64_t i = 0; i < rows; ++i) {
+      Collector<T>& collector = scratch.collectors[static_cast<size_t>(i)];
+      collector.prune();
+      const int64_t at = split * a.batch + first_row + i;
+      std::copy(collector.kept, collector.kept + collector.size, best.data() + at * k);
+      found[static_cast<size_t>(at)] = collector.size;
+    }
+  }
+
+  // Joins the ranges of one row, in order, into the output.
+  void merge(int64_t row) {
+    std::vector<Candidate<T>> all;
+    for (int64_t split = 0; split < splits; ++split) {
+      const int64_t at = split * a.batch + row;
+      const Candidate<T>* from = best.data() + at * k;
+      all.insert(all.end(), from, from + found[static_cast<size_t>(at)]);
+    }
+    std::sort(all.begin(), all.end(), top_k::better<T>);
+    const bool bad = !finite.row(a.h + row * a.depth);
+    for (int64_t place = 0; place < a.k; ++place) {
+      const bool is_found = !bad && place < std::min<int64_t>(k, static_cast<int64_t>(all.size()));
+      T& score = a.scores[row * a.k + place];
+      int64_t& item = a.best_items[row * a.k + place];
+      score =
+          is_found ? all[static_cast<size_t>(place)].score : -std::numeric_limits<T>::infinity();
+      item = is_found ? all[static_cast<size_t>(place)].item : (bad ? -1 : 0);
+    }
+  }
+
+  const TopKArguments<T>& a;
+  const FixedOrder<T> fixed_order;
+  const FiniteScores<T> finite;
+  void (*top_k_block)(const T*, int64_t, const T*, int64_t, int64_t, int64_t, Collector<T>*, T*);
+  const int64_t k;         // as asked for, but no more than there are items
+  const int64_t capacity;  // of a collector
+  const int64_t block;     // rows of a task
+  const int64_t blocks;
+  const int64_t splits;
+  std::vector<int32_t> excluded;   // [K], ascending within each row
+  std::vector<Candidate<T>> best;  // [splits, B, k]
+  std::vector<int64_t> found;      // [splits, B], how many of them
+};
+
+}  // namespace
+
+template <class T>
+void top_k_cpu(const TopKArguments<T>& arguments) {
+  const TopKArguments<T>& a = arguments;
+  if (a.batch == 0 || a.k == 0) return;
+  if (a.classes > 1) {
+    TopK<T>(a).run();
+    return;
+  }
+  std::fill_n(a.scores, a.batch * a.k, -std::numeric_limits<T>::infinity());
+  std::fill_n(a.best_items, a.batch * a.k, 0);
+}
+
+template void top_k_cpu<float>(const TopKArguments<float>&);
+template void top_k_cpu<double>(const TopKArguments<double>&);
+
+}  // namespace mclrec
