@@ -14,6 +14,7 @@ and _build_info.json keeps the reason for `python -m mclrec_fast`. Environment:
     MCLREC_FAST_REQUIRE_NATIVE=1   a failed or impossible CPU build is an error
     MAX_JOBS                       compilers at a time (default: all cores)
     CUDA_HOME, TORCH_CUDA_ARCH_LIST   where CUDA is, and the architectures to build for
+    MCLREC_FAST_NO_CUDA=1          leave the CUDA kernels out even where nvcc is found
 """
 
 import glob
@@ -134,6 +135,8 @@ def cuda_extension() -> Extension | str:
     files = sources("cuda/*.cu", "ops_cuda/*.cpp")
     if not any(file.endswith(".cu") for file in files):
         return "there are no CUDA kernels in this version"
+    if os.environ.get("MCLREC_FAST_NO_CUDA", "0") not in ("", "0"):
+        return "MCLREC_FAST_NO_CUDA was set"
     if TORCH_PROBLEM:
         return TORCH_PROBLEM
     home = cuda_home()
@@ -210,7 +213,8 @@ class BuildNative(BuildBase):
 
     def _forget_old_objects(self, extension: Extension) -> None:
         """Without CUDA in torch, ninja is not told which headers a .cu file includes."""
-        newest = max((os.path.getmtime(header) for header in extension.depends), default=0.0)
+        read = [h for h in extension.depends if h.startswith(("csrc/cuda/", "csrc/shared/"))]
+        newest = max((os.path.getmtime(header) for header in read), default=0.0)
         for file in extension.sources:
             built = Path(self.build_temp) / Path(file).with_suffix(".o")
             if file.endswith(".cu") and built.is_file() and built.stat().st_mtime < newest:

@@ -14,6 +14,9 @@
 
 namespace mclrec::cuda {
 
+// Dynamic shared memory beyond this must be asked for kernel by kernel.
+inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
+
 #ifdef MCLREC_CUDA_EMULATION
 
 using Launch = ::emulation::Launch;
@@ -43,9 +46,6 @@ struct Launch {
   cudaStream_t stream;
 };
 
-// More than this must be asked for kernel by kernel.
-inline constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
-
 // A failed launch is found by check_launch() of the glue: kernels return nothing.
 template <typename... Params, typename... Args>
 void launch(const Launch& shape, void (*kernel)(Params...), const Args&... args) {
@@ -54,8 +54,10 @@ void launch(const Launch& shape, void (*kernel)(Params...), const Args&... args)
                          cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(shape.shared_bytes));
   }
-  kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream> > >(
+  // clang-format off
+  kernel<<<shape.grid, shape.block, shape.shared_bytes, shape.stream>>>(
       static_cast<Params>(args)...);
+  // clang-format on
 }
 
 #define MCLREC_SHARED(type, name, ...) __shared__ type name __VA_ARGS__

@@ -56,10 +56,9 @@ inline std::string shape_text(const Tensor& tensor) {
   return text.str();
 }
 
-// A CPU tensor of this dtype and shape; -1 in `shape` stands for any size.
-inline void check_tensor(const char* op, const char* name, const Tensor& tensor, ScalarType dtype,
-                         std::initializer_list<int64_t> shape) {
-  check(tensor.is_cpu(), op, ": ", name, " must be on the CPU");
+// A tensor of this dtype and shape, on any device; -1 in `shape` stands for any size.
+inline void check_dtype_and_shape(const char* op, const char* name, const Tensor& tensor,
+                                  ScalarType dtype, std::initializer_list<int64_t> shape) {
   check(tensor.scalar_type() == dtype, op, ": ", name, " must be ", dtype_name(dtype), ", got ",
         dtype_name(tensor.scalar_type()));
   bool fits = tensor.dim() == static_cast<int64_t>(shape.size());
@@ -80,6 +79,13 @@ inline void check_tensor(const char* op, const char* name, const Tensor& tensor,
     }
   }
   check(false, op, ": ", name, " must have shape [", wanted.str(), "], got ", shape_text(tensor));
+}
+
+// The same on the CPU.
+inline void check_tensor(const char* op, const char* name, const Tensor& tensor, ScalarType dtype,
+                         std::initializer_list<int64_t> shape) {
+  check(tensor.is_cpu(), op, ": ", name, " must be on the CPU");
+  check_dtype_and_shape(op, name, tensor, dtype, shape);
 }
 
 // float32 or float64, for ops that have both kernels.

@@ -16,16 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EMULATION = Path(__file__).resolve().parent / "emulation"
 CACHE = ROOT / "build" / "cuda_emulation"
 
+CSRC = ROOT / "csrc"
 RUNTIME = (EMULATION / "cuda_emulation.cpp", EMULATION / "fiber.cpp")
-HEADERS = (
-    EMULATION,
-    ROOT / "csrc" / "cuda",
-    ROOT / "csrc" / "ops_cuda",
-    ROOT / "csrc" / "shared",
-)
+INCLUDES = (f"-I{EMULATION}", f"-I{CSRC / 'cuda'}")
 # -march=native: kernels are built for this machine, as the emulation is only for its tests; no
 # contraction, so that an FMA is exactly what the source says.
-FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wextra", "-march=native")
+FLAGS: tuple[str, ...] = ("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wextra", "-march=native")
 FLAGS += ("-ffp-contract=off", "-DMCLREC_CUDA_EMULATION")
 ADDRESS_SANITIZER = ("-fsanitize=address", "-fno-omit-frame-pointer", "-O1")
 
@@ -38,40 +34,46 @@ def compiler() -> str | None:
     return None
 
 
-def shared_library(name: str, sources: Sequence[Path], flags: Sequence[str] = ()) -> Path:
-    """Compile and link ``sources`` with the emulation's runtime, unless it is built already."""
+def shared_library(
+    name: str, sources: Sequence[Path], flags: Sequence[str] = (), link: Sequence[str] = ()
+) -> Path:
+    """Compile and link ``sources`` with the emulation's runtime; what is up to date is reused."""
     command = compiler()
     assert command is not None, "the caller checks for a compiler"
-    flags = (*FLAGS, *flags)
-    everything = [*sources, *RUNTIME]
+    flags = (*FLAGS, *flags, *INCLUDES)
     digest = hashlib.sha256(repr((command, flags, _machine())).encode())
-    for folder in HEADERS:
-        for header in sorted(folder.glob("*")):
-            if header.suffix in {".h", ".cuh", ".inl"}:
-                digest.update(header.read_bytes())
-    for source in everything:
-        digest.update(source.read_bytes())
-    library = CACHE / f"{name}-{digest.hexdigest()[:16]}.so"
-    if library.exists():
-        return library
-
-    objects = library.with_suffix("")
-    objects.mkdir(parents=True, exist_ok=True)
-
-    def compile_one(source: Path) -> Path:
-        target = objects / f"{source.name}.o"
-        arguments = ["-x", "c++", "-c", str(source), "-o", str(target)]
-        includes = [f"-I{folder}" for folder in HEADERS]
-        _run([command, *flags, *includes, *arguments])
-        return target
-
+    folder = CACHE / f"{name}-{digest.hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        built = [str(path) for path in pool.map(compile_one, everything)]
-    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
-    _run([command, *flags, "-shared", *built, "-o", str(unfinished)])
-    unfinished.replace(library)
-    shutil.rmtree(objects)
+        objects = list(
+            pool.map(lambda source: _compile(command, flags, source, folder), [*sources, *RUNTIME])
+        )
+    for path in objects:
+        digest.update(path.read_bytes())
+    library = folder / f"{name}-{digest.hexdigest()[:12]}.so"
+    if not library.exists():
+        for old in folder.glob("*.so"):
+            old.unlink()
+        unfinished = library.with_suffix(f".{os.getpid()}")
+        _run([command, *flags, "-shared", *map(str, objects), *link, "-o", str(unfinished)])
+        unfinished.replace(library)
     return library
+
+
+def _compile(command: str, flags: Sequence[str], source: Path, folder: Path) -> Path:
+    """The object file of a source, compiled unless it is newer than all it depends on."""
+    target = folder / f"{source.name}.o"
+    dependencies = target.with_suffix(".d")
+    if target.exists() and dependencies.exists():
+        named = dependencies.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+        built = target.stat().st_mtime
+        if all(Path(path).exists() and Path(path).stat().st_mtime < built for path in named):
+            return target
+    unfinished = target.with_suffix(f".{os.getpid()}")
+    arguments = ["-x", "c++", "-c", str(source), "-o", str(unfinished)]
+    _run([command, *flags, "-MMD", "-MF", str(dependencies), *arguments])
+    unfinished.replace(target)
+    return target
 
 
 def run_with_address_sanitizer(command: list[str]) -> "subprocess.CompletedProcess[str] | None":
