@@ -291,12 +291,12 @@ def _kind_text(key: Key) -> str:
         bool: "true or false",
         str: "text",
     }[key.kind]
-    return name + (" or none" if key.optional else "")
+    return name + (" or none" if key.optional and key.kind is not str else "")
 
 
 def _from_text(key: Key, text: str) -> Any:
     """Text from a command line as the key's type; raises ValueError when it is not one."""
-    if key.optional and text.lower() == "none":
+    if key.optional and key.kind is not str and text.lower() == "none":
         return None
     if key.kind is bool:
         return {
@@ -462,7 +462,7 @@ def differences(resolved: Resolved) -> list[str]:
 def show(value: Any) -> str:
     """A value as a reader would write it in a configuration file."""
     if value is None:
-        return "none"
+        return "unset"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

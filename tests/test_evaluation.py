@@ -1,0 +1,122 @@
+"""Metrics against hand-made figures, and the samples they are made of."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mclrec_fast.data import InteractionLog, Samples, split
+from mclrec_fast.evaluation import metrics, popularity, rank_by_scores, rank_samples, summary
+from mclrec_fast.sampling import SampleTable
+
+CPU = torch.device("cpu")
+
+
+def make_log(*sequences: list[int], items: int) -> InteractionLog:
+    return InteractionLog(
+        items=np.array([i for sequence in sequences for i in sequence], np.int32),
+        offsets=np.cumsum([0, *map(len, sequences)]).astype(np.int64),
+        times=None,
+        user_ids=np.arange(len(sequences)),
+        item_ids=np.arange(items + 1),
+    )
+
+
+def targets(log: InteractionLog, max_length: int = 50) -> SampleTable:
+    """The last item of every user, to be ranked."""
+    users = np.arange(log.n_users, dtype=np.int32)
+    return SampleTable(log, Samples(users, (log.lengths - 1).astype(np.int32)), max_length, CPU)
+
+
+def test_metrics_by_hand() -> None:
+    found = metrics(np.array([0, 4, 5, 60]))
+    assert found["hr@5"] == 2 / 4
+    assert found["hr@10"] == 3 / 4
+    assert found["hr@50"] == 3 / 4
+    assert found["ndcg@5"] == pytest.approx((1 + 1 / math.log2(6)) / 4, abs=1e-15)
+    assert found["ndcg@10"] == pytest.approx((1 + 1 / math.log2(6) + 1 / math.log2(7)) / 4)
+    assert found["mrr@10"] == pytest.approx((1 + 1 / 5 + 1 / 6) / 4, abs=1e-15)
+    assert set(found) == {f"{m}@{k}" for m in ("hr", "ndcg", "mrr") for k in (5, 10, 20, 50)}
+
+
+def test_ranks_by_hand_with_ties_and_masks() -> None:
+    # scores of the items 1..6; item 0 is padding and must not count, though it scores highest
+    scores = np.array([9, 5, 4, 4, 4, 3, 1], np.float32)
+    log = make_log(
+        [1, 2, 3],  # target 3: above it 1; ties 2, 4 -> 1 + 2 // 2; masked: 1, 2 gone -> 0 + 1 // 2
+        [6, 1],  # target 1: the best
+        [2, 2, 5],  # target 5: 1, 2, 3, 4 above; masked without 2 (twice in the history)
+        [6, 1, 6],  # target 6, seen before: stays in the masked ranking; 5 above, masked 4
+        items=6,
+    )
+    found = rank_by_scores(scores, targets(log), batch_size=3)
+    assert found.unmasked.tolist() == [2, 0, 4, 5]
+    assert found.unmasked_ties.tolist() == [2, 0, 0, 0]
+    assert found.masked.tolist() == [0, 0, 3, 4]
+    assert found.masked_ties.tolist() == [1, 0, 0, 0]
+    report = summary(found)
+    assert (report["unmasked"]["tied"], report["masked"]["tied"], report["samples"]) == (1, 1, 4)
+    assert report["masked"]["hr@5"] == 1.0
+
+
+def test_a_constant_scorer_gets_no_credit() -> None:
+    log = make_log(*([[1, i + 1] for i in range(100)]), items=100)
+    found = rank_by_scores(np.zeros(101, np.float32), targets(log), batch_size=7)
+    assert (found.unmasked == 49).all()
+    assert metrics(found.unmasked)["hr@20"] == 0
+
+
+def test_masking_reaches_beyond_the_last_l_items() -> None:
+    scores = np.array([0, 6, 5, 4, 3, 2, 1], np.float32)
+    log = make_log([1, 2, 3, 4, 6], items=6)
+    found = rank_by_scores(scores, targets(log, max_length=2), batch_size=1)
+    assert (found.unmasked.tolist(), found.masked.tolist()) == ([5], [1])
+
+
+def test_ranks_do_not_depend_on_the_batch_size() -> None:
+    rng = np.random.default_rng(0)
+    log = make_log(*(rng.integers(1, 31, n).tolist() for n in rng.integers(2, 9, 40)), items=30)
+    h, items = torch.randn(40, 8), torch.randn(31, 8)
+
+    def ranks(batch_size: int) -> list[np.ndarray]:
+        taken = 0
+
+        def represent(_items: object, starts: torch.Tensor, _lengths: object) -> torch.Tensor:
+            nonlocal taken
+            taken += len(starts)
+            return h[taken - len(starts) : taken]
+
+        return list(rank_samples(targets(log), represent, items, batch_size=batch_size))
+
+    for ours, theirs in zip(ranks(1), ranks(64), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_scores_that_are_not_finite_are_an_error() -> None:
+    log = make_log([1, 2], items=3)
+    with pytest.raises(ValueError, match="not finite"):
+        rank_by_scores(np.array([0, 1, np.nan, 2], np.float32), targets(log), batch_size=1)
+
+
+def test_popularity_counts_what_training_sees() -> None:
+    log = make_log([1, 2, 3, 4, 5], [2, 2, 1, 4], [3, 3, 3], [5, 5], items=5)
+    parts = split(log)
+    # user 0 trains on items 1, 2, 3; user 1 on 2, 2; users 2 and 3 have no training sample
+    assert popularity(log, parts.train).tolist() == [0, 1, 3, 1, 0, 0]
+
+
+def test_slices_of_the_log() -> None:
+    log = make_log([1, 2, 3, 4, 5], [6, 7, 8], items=8)
+    samples = Samples(np.array([0, 1, 0], np.int32), np.array([4, 1, 2], np.int32))
+    table = SampleTable(log, samples, 3, CPU)
+    starts, lengths, wanted = table.batch(torch.tensor([0, 1, 2]))
+    assert starts.tolist() == [1, 5, 0]
+    assert lengths.tolist() == [3, 1, 2]
+    assert wanted.tolist() == [5, 7, 3]
+    items, offsets = table.seen(torch.tensor([2, 0]))
+    assert items.tolist() == [1, 2, 1, 2, 3, 4]
+    assert offsets.tolist() == [0, 2, 6]
+    assert [t.dtype for t in (starts, lengths, wanted, items, offsets)] == [
+        torch.int64, torch.int32, torch.int64, torch.int32, torch.int64,
+    ]  # fmt: skip
