@@ -50,9 +50,7 @@ sys.exit(train.main(sys.argv[2:]))
 """
 
 
-def run_and_die(
-    how: str, argv: list[str], **moment: int
-) -> subprocess.CompletedProcess[str]:
+def run_and_die(how: str, argv: list[str], **moment: int) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {name: str(value) for name, value in moment.items()}
     return subprocess.run(
         [sys.executable, "-c", DRIVER, how, *argv],
@@ -161,9 +159,7 @@ def test_more_steps_after_an_end_inside_an_epoch(
 
 def test_states_inside_an_epoch_change_nothing(log: Path, straight: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    died = run_and_die(
-        "SIGKILL", arguments(log, out, *EPOCHS, checkpoint_steps=2), DIE_AT_STEP=5
-    )
+    died = run_and_die("SIGKILL", arguments(log, out, *EPOCHS, checkpoint_steps=2), DIE_AT_STEP=5)
     assert died.returncode == -9
     assert checkpoint.load_state(out / "last.safetensors").progress.step == 4
     assert resume(out) == 0
