@@ -6,6 +6,7 @@ file's `epochs = 0` meet the same message. Exit codes: 2 for the user's to mend,
 """
 
 import argparse
+import difflib
 import errno
 import json
 import sys
@@ -45,18 +46,15 @@ class Parser(argparse.ArgumentParser):
         return namespace
 
     def _about_unknown(self, word: str) -> str:
-        options = [o for action in self._actions for o in action.option_strings if o[:2] == "--"]
-        name = word.split("=")[0].lstrip("-")
-        if word.startswith("-"):
-            key = name.replace("-", "_")
-            if key in KEYS and "--set" in options:
-                return f"unknown option {word.split('=')[0]}: write --set {key}=VALUE"
-            hint = configuration.did_you_mean("--" + name, options)
-            if not hint and "--set" in options:
-                hint = configuration.did_you_mean(key, KEYS).replace("mean '", "mean '--set ")
-            return f"unknown option {word.split('=')[0]}{hint}"
-        hint = configuration.did_you_mean("--" + name, options)
-        return f"unexpected argument {word!r}{hint}"
+        """What to say about an argument nobody asked for: the nearest option, or --set KEY."""
+        name = word.split("=")[0]
+        options = {o: o for action in self._actions for o in action.option_strings if o[:2] == "--"}
+        if "--set" in options:
+            options = {key.option: f"--set {key.name}=VALUE" for key in KEYS.values()} | options
+        what = "unknown option" if word.startswith("-") else "unexpected argument"
+        wanted = "--" + name.lstrip("-").replace("_", "-")
+        near = difflib.get_close_matches(wanted, list(options), n=1, cutoff=0.6)
+        return f"{what} {name!r}" + (f"; did you mean {options[near[0]]!r}?" if near else "")
 
 
 def add_config_options(

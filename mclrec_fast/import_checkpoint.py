@@ -6,6 +6,7 @@ admits tensors only; nothing in the file is executed.
 """
 
 import pickle
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,14 +50,15 @@ def read_state_dict(path: Path) -> dict[str, "Tensor"]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:
+            raise InputError(f"{path}: not a torch checkpoint, or a damaged one") from None
         raise InputError(
-            f"{path}: cannot be loaded as plain tensors ({reason}); where it was made, save the "
-            "weights alone: torch.save({'state_dict': model.state_dict()}, FILE)"
+            f"{path}: holds more than tensors ({found[1]}), so it could run code: refused; "
+            "where it was made, save the weights alone: "
+            "torch.save({'state_dict': model.state_dict()}, FILE)"
         ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise InputError(f"{path}: not a torch checkpoint ({str(error).splitlines()[0]})") from None
     state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else None
     if not isinstance(state, Mapping) or _ITEMS not in state:
         raise InputError(f"{path}: holds no 'state_dict' with {_ITEMS}: not the authors' model")
