@@ -3,6 +3,8 @@
 The checks raise plain `TypeError` and `ValueError`. Kernels check again what would crash them.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -60,3 +62,15 @@ def check_same_device(op: str, **tensors: Tensor) -> None:
     if len(set(devices.values())) > 1:
         places = ", ".join(f"{name} on {device}" for name, device in devices.items())
         raise ValueError(f"{op}: all tensors must be on one device, got {places}")
+
+
+def refuse_second_derivative(op: str) -> None:
+    """Make a derivative of the operator `op`, which computes one itself, an error.
+
+    Without this torch would silently treat its outputs as constants.
+    """
+
+    def backward(ctx: Any, *grads: Tensor) -> None:
+        raise RuntimeError(f"{NAMESPACE}::{op} cannot be differentiated: use backend='torch'")
+
+    torch.library.register_autograd(f"{NAMESPACE}::{op}", backward)

@@ -1,10 +1,135 @@
-"""The public op `item_cross_entropy` (torch path; the kernel's registration joins it here)."""
+"""Cross-entropy over the whole item catalogue: `item_cross_entropy`.
+
+Holds schema, fake kernel, autograd and the public function. The plain torch twin is
+reference/item_cross_entropy.py, the kernel csrc/cpu/item_cross_entropy_cpu.cpp.
+Source: Qin et al., SIGIR 2023, Eq. 5.
+"""
 
 from typing import Any
 
-from .reference.item_cross_entropy import item_cross_entropy as _reference
+import torch
+from torch import Tensor
+
+from .. import _native
+from ._shared import NAMESPACE, check_same_device, check_tensor, refuse_second_derivative
+from .reference import item_cross_entropy as _reference
+
+# The kernel computes the gradients beside the loss, while logits are in cache, of the loss itself;
+# the backward op scales them by the gradient that arrives. A gradient nobody wants is [0].
+torch.library.define(
+    f"{NAMESPACE}::item_cross_entropy",
+    "(Tensor h, Tensor item_embedding, Tensor targets, bool grad_h, bool grad_items)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+torch.library.define(
+    f"{NAMESPACE}::item_cross_entropy_backward",
+    "(Tensor grad_loss, Tensor grad_h, Tensor grad_items, Tensor h, Tensor item_embedding)"
+    " -> (Tensor, Tensor)",
+)
 
 
-def item_cross_entropy(*args: Any, backend: str = "auto", **kwargs: Any) -> Any:
-    """See the reference."""
-    return _reference(*args, **kwargs)
+def _fake(
+    h: Tensor, item_embedding: Tensor, targets: Tensor, grad_h: bool, grad_items: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        h.new_empty(()),
+        h.new_empty(h.shape if grad_h else (0,)),
+        item_embedding.new_empty(item_embedding.shape if grad_items else (0,)),
+    )
+
+
+def _scale(
+    grad_loss: Tensor, grad_h: Tensor, grad_items: Tensor, h: Tensor, item_embedding: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Inputs h, item_embedding are there only to notice a second derivative, which is refused."""
+    return grad_h * grad_loss, grad_items * grad_loss
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    h, item_embedding, _, ctx.grad_h, ctx.grad_items = inputs
+    _, grad_h, grad_items = output
+    ctx.mark_non_differentiable(grad_h, grad_items)
+    ctx.save_for_backward(grad_h, grad_items, h, item_embedding)
+
+
+def _backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    grads = torch.ops.mclrec_fast.item_cross_entropy_backward(grad_loss, *ctx.saved_tensors)
+    return (
+        grads[0] if ctx.grad_h else None,
+        grads[1] if ctx.grad_items else None,
+        None,
+        None,
+        None,
+    )
+
+
+torch.library.register_fake(f"{NAMESPACE}::item_cross_entropy", _fake)
+torch.library.register_autograd(
+    f"{NAMESPACE}::item_cross_entropy", _backward, setup_context=_setup_context
+)
+torch.library.impl(f"{NAMESPACE}::item_cross_entropy_backward", "CompositeExplicitAutograd", _scale)
+refuse_second_derivative("item_cross_entropy_backward")
+
+
+def item_cross_entropy(
+    h: Tensor, item_embedding: Tensor, targets: Tensor, *, backend: str = "auto"
+) -> Tensor:
+    """Mean over B of -log softmax(h . item_embedding^T) at the target; exact, over all classes.
+
+    The logits are never stored as a [B, V] matrix, except in pieces of bounded size while the
+    gradient is computed. It is computed with the loss, so call it without gradients wanted
+    (``torch.no_grad()``) where only the loss is used. Once differentiable.
+
+    Args:
+        h: Row vectors [B, D], float32 or float64, B and D at least 1.
+        item_embedding: Item vectors [V, D] of the same dtype; row 0, the padding id, is a class.
+        targets: The class of each row [B], int64, in 0 .. V-1.
+        backend: "auto", "torch" or "native".
+
+    Returns:
+        The loss, a scalar of the dtype of `h`.
+
+    Raises:
+        TypeError: Wrong or different dtypes.
+        ValueError: Wrong shapes or devices, a target outside the table.
+        InputError: "native" is not available.
+    """
+    _check(h, item_embedding, targets)
+    if _native.backend(backend, h.device, "item_cross_entropy") == "native":
+        grad = torch.is_grad_enabled()
+        loss: Tensor = torch.ops.mclrec_fast.item_cross_entropy(
+            h,
+            item_embedding,
+            targets,
+            grad and h.requires_grad,
+            grad and item_embedding.requires_grad,
+        )[0]
+        return loss
+    if h.device.type == "cpu":
+        _check_targets(targets, len(item_embedding))
+    return _reference.item_cross_entropy(h, item_embedding, targets)
+
+
+def _check(h: Tensor, item_embedding: Tensor, targets: Tensor) -> None:
+    op = "item_cross_entropy"
+    check_tensor(op, "h", h, (torch.float32, torch.float64), 2)
+    check_tensor(op, "item_embedding", item_embedding, h.dtype, 2)
+    check_tensor(op, "targets", targets, torch.int64, 1)
+    check_same_device(op, h=h, item_embedding=item_embedding, targets=targets)
+    if 0 in h.shape or len(item_embedding) == 0 or h.shape[1] != item_embedding.shape[1]:
+        raise ValueError(
+            f"{op}: h [B, D] and item_embedding [V, D] must share D, none of them 0, got "
+            f"{list(h.shape)} and {list(item_embedding.shape)}"
+        )
+    if len(targets) != len(h):
+        raise ValueError(f"{op}: {len(h)} rows of h but {len(targets)} targets")
+
+
+def _check_targets(targets: Tensor, classes: int) -> None:
+    outside = (targets < 0) | (targets >= classes)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        raise ValueError(
+            f"item_cross_entropy: targets[{row}] is {int(targets[row])}, outside the {classes} "
+            "items"
+        )
