@@ -98,7 +98,9 @@ class Training:
             for index in batches[progress.batch :]:
                 if self.steps_are_up:
                     break
-                views, targets = self.sample(index)
+                views, targets = sample_batch(
+                    self.train, index, self.config, progress.step, views=self.step.uses_views
+                )
                 losses = self.step(
                     views, targets, update=progress.step * self.step.updates_per_batch
                 )
@@ -114,36 +116,6 @@ class Training:
                     clock = time.perf_counter()
             self.require_finite(book.read())
             progress.seconds += time.perf_counter() - clock
-
-    def sample(self, index: Tensor) -> tuple[PackedSequences, Tensor]:
-        """Some samples' histories with both of their views, packed, and their targets.
-
-        Args:
-            index: int64 [B], sample numbers.
-
-        Returns:
-            3B sequences (B where no views are needed); targets int64 [B].
-        """
-        starts, lengths, targets = self.train.batch(index)
-        length, augment, train = self.train.max_length, self.config.augment, self.config.train
-        if not self.step.uses_views:
-            packed = gather_sequences(
-                self.train.items, starts, lengths, max_length=length, backend=train.backend
-            )
-            return packed, targets
-        views = augment_views(
-            self.train.items,
-            starts,
-            lengths,
-            max_length=length,
-            crop_ratio=augment.crop_ratio,
-            mask_ratio=augment.mask_ratio,
-            reorder_ratio=augment.reorder_ratio,
-            seed=train.seed,
-            batch=self.progress.step,
-            backend=train.backend,
-        )
-        return views, targets
 
     def end_epoch(self) -> None:
         """Validates, counts the epoch, keeps the state and the weights if they are the best."""
@@ -293,6 +265,41 @@ class Training:
                 f"the state is saved; go on with: {resume_command(self.directory.path)}",
                 self.stop.exit_code,
             )
+
+
+def sample_batch(
+    table: SampleTable, index: Tensor, config: Config, batch: int, *, views: bool
+) -> tuple[PackedSequences, Tensor]:
+    """Some samples' histories with both of their views, packed, and their targets.
+
+    Args:
+        table: the samples.
+        index: int64 [B], sample numbers.
+        config: the augmentation, the seed and the backend.
+        batch: number of the batch, which makes its random choices its own.
+        views: False packs the histories alone.
+
+    Returns:
+        3B sequences (B without views); targets int64 [B].
+    """
+    starts, lengths, targets = table.batch(index)
+    length, backend = table.max_length, config.train.backend
+    if not views:
+        packed = gather_sequences(table.items, starts, lengths, max_length=length, backend=backend)
+        return packed, targets
+    packed = augment_views(
+        table.items,
+        starts,
+        lengths,
+        max_length=length,
+        crop_ratio=config.augment.crop_ratio,
+        mask_ratio=config.augment.mask_ratio,
+        reorder_ratio=config.augment.reorder_ratio,
+        seed=config.train.seed,
+        batch=batch,
+        backend=backend,
+    )
+    return packed, targets
 
 
 def finite_ranks(
