@@ -11,7 +11,7 @@ then `python setup.py build_ext --inplace` (needs torch, ninja and pybind11 in t
 
 A module that cannot be built never stops the installation: a boxed warning says what is missing,
 and _build_info.json keeps the reason for `python -m mclrec_fast`. Environment:
-    MCLREC_FAST_REQUIRE_NATIVE=1   a failed or impossible CPU build is an error
+    MCLREC_FAST_REQUIRE_NATIVE=1   a part that cannot be built is an error (CUDA: where nvcc is)
     MAX_JOBS                       compilers at a time (default: all cores)
     CUDA_HOME, TORCH_CUDA_ARCH_LIST   where CUDA is, and the architectures to build for
     MCLREC_FAST_NO_CUDA=1          leave the CUDA kernels out even where nvcc is found
@@ -22,9 +22,11 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -40,7 +42,7 @@ try:
     TORCH_PROBLEM = None
     BuildBase: Any = cpp_extension.BuildExtension
 except Exception as error:  # a broken torch must not break the installation
-    TORCH_PROBLEM = f"torch could not be imported for the build ({error})"
+    TORCH_PROBLEM = f"torch could not be imported for the build ({type(error).__name__}: {error})"
     BuildBase = plain_build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -103,6 +105,21 @@ def architecture_flags(architectures: list[str]) -> list[str]:
         if architecture.endswith("+PTX"):
             flags.append(f"-gencode=arch=compute_{number},code=compute_{number}")
     return flags
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error, or its kind where it has no text."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def missing_compiler() -> str | None:
+    """What to say where there is no working C++ compiler."""
+    command = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++")
+    try:
+        subprocess.run([command[0], "--version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"no working C++ compiler ({command[0]}; install g++ or clang++, or set CXX)"
+    return None
 
 
 def torch_extension(name: str, files: list[str], **extra: Any) -> Extension:
@@ -198,13 +215,14 @@ class BuildNative(BuildBase):
         for extension in extensions:
             name = extension.name.rpartition(".")[2]
             self._forget_old_objects(extension)
-            if not isinstance(extension.extra_compile_args, dict) or TORCH_PROBLEM:
+            if TORCH_PROBLEM:  # the plain build command knows no kinds of flags
                 extension.extra_compile_args = extension.extra_compile_args["cxx"]
             self.extensions = [extension]
             try:
                 super().build_extensions()
             except Exception as error:
-                self.reasons[name] = f"compiling failed: {str(error).strip().splitlines()[0]}"
+                extension.optional = True  # nothing to copy for --inplace
+                self.reasons[name] = missing_compiler() or f"compiling failed: {one_line(error)}"
         self.extensions = extensions
         for name, extension in MODULES.items():
             if isinstance(extension, str):

@@ -84,6 +84,8 @@ class _Module:
             return recorded, "use a version that has it"
         if "no CUDA toolkit" in recorded:
             return recorded, f"install CUDA's nvcc and {REBUILD}"
+        if "no working C++ compiler" in recorded:
+            return recorded, f"install a C++ compiler and {REBUILD}"
         return recorded, f"{REBUILD} (add -v to see the compiler's messages)"
 
 
