@@ -18,9 +18,9 @@ MCLREC_INLINE int64_t panels_size(int64_t depth, int64_t cols) {
 }
 
 // Packs b [depth, cols], element (k, n) at b[k * step_k + n * step_n], into panels of kTileCols
-// columns: panel p holds [depth][kTileCols], columns beyond `cols` are zero. A matrix [out, in] used
-// as x W^T has depth = in, cols = out, step_k = 1, step_n = in; used as y W it has depth = out,
-// cols = in, step_k = in, step_n = 1.
+// columns: panel p holds [depth][kTileCols], columns beyond `cols` are zero. A matrix [out, in]
+// used as x W^T has depth = in, cols = out, step_k = 1, step_n = in; used as y W it has depth =
+// out, cols = in, step_k = in, step_n = 1.
 template <class T>
 void pack_panels(const T* b, int64_t step_k, int64_t step_n, int64_t depth, int64_t cols,
                  T* panels) {
@@ -35,8 +35,21 @@ void pack_panels(const T* b, int64_t step_k, int64_t step_n, int64_t depth, int6
       }
       continue;
     }
+    int64_t done = 0;
+#if MCLREC_HAS_AVX2
+    if constexpr (kVectorBytes == 32) {
+      if (step_k == 1 && width == kCols) {
+        for (; done + kLanes<T> <= depth; done += kLanes<T>) {
+          const T* from = b + first * step_n + done;
+          transpose_block(from, step_n, panels + done * kCols, kCols);
+          transpose_block(from + kLanes<T> * step_n, step_n, panels + done * kCols + kLanes<T>,
+                          kCols);
+        }
+      }
+    }
+#endif
     // Four k at a time: each column is then read in runs, each panel row written in one piece.
-    for (int64_t k0 = 0; k0 < depth; k0 += 4) {
+    for (int64_t k0 = done; k0 < depth; k0 += 4) {
       const int64_t k1 = k0 + 4 < depth ? k0 + 4 : depth;
       for (int64_t n = 0; n < kCols; ++n) {
         const T* from = b + (first + n) * step_n;

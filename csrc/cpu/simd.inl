@@ -131,3 +131,44 @@ MCLREC_INLINE int lane_bits(IntVec<T> hits) {
   for (int i = 0; i < kLanes<T>; ++i) bits |= hits[i] ? 1 << i : 0;
   return bits;
 }
+
+#if MCLREC_HAS_AVX2
+// For vectors of 32 bytes: writes a kLanes x kLanes block transposed, to[i * to_step + j] = from[j
+// * from_step + i].
+template <class T>
+MCLREC_INLINE void transpose_block(const T* from, int64_t from_step, T* to, int64_t to_step) {
+  if constexpr (sizeof(T) == 8) {
+    __m256d row[4], pair[4];
+    for (int i = 0; i < 4; ++i) row[i] = _mm256_loadu_pd(from + i * from_step);
+    for (int i = 0; i < 4; i += 2) {
+      pair[i] = _mm256_unpacklo_pd(row[i], row[i + 1]);
+      pair[i + 1] = _mm256_unpackhi_pd(row[i], row[i + 1]);
+    }
+    for (int i = 0; i < 2; ++i) {
+      _mm256_storeu_pd(to + i * to_step, _mm256_permute2f128_pd(pair[i], pair[i + 2], 0x20));
+      _mm256_storeu_pd(to + (i + 2) * to_step, _mm256_permute2f128_pd(pair[i], pair[i + 2], 0x31));
+    }
+  } else {
+    __m256 row[8], pair[8], quad[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) row[i] = _mm256_loadu_ps(from + i * from_step);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);      // columns 0 1 (4 5) of two rows
+      pair[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);  // columns 2 3 (6 7)
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+      quad[i] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44);  // column 0 (4) of four rows
+      quad[i + 1] = _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee);
+      quad[i + 2] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44);
+      quad[i + 3] = _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      _mm256_storeu_ps(to + i * to_step, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x20));
+      _mm256_storeu_ps(to + (i + 4) * to_step, _mm256_permute2f128_ps(quad[i], quad[i + 4], 0x31));
+    }
+  }
+}
+#endif

@@ -22,10 +22,12 @@ struct Candidate {
   int32_t item;
 };
 
-template <class T>
-bool better(const Candidate<T>& a, const Candidate<T>& b) {
-  return a.score > b.score || (a.score == b.score && a.item < b.item);
-}
+struct Better {
+  template <class T>
+  bool operator()(const Candidate<T>& a, const Candidate<T>& b) const {
+    return a.score > b.score || (a.score == b.score && a.item < b.item);
+  }
+};
 
 // The k best of the candidates offered so far, and some that were among the best when they came.
 // Items must come in ascending order: one that only equals the k-th best has lost to it.
@@ -40,14 +42,14 @@ struct Collector {
   const int32_t* excluded_end;
 
   void offer(T score, int32_t item) {
+    if (!(score > threshold)) return;  // it may have risen since the tile was compared
     if (std::binary_search(excluded, excluded_end, item)) return;
-    if (!(score > threshold)) return;
     kept[size++] = {score, item};
     if (size == capacity) prune();
   }
   void prune() {
     if (size < k) return;
-    std::nth_element(kept, kept + k - 1, kept + size, better<T>);
+    std::nth_element(kept, kept + k - 1, kept + size, Better());
     size = k;
     threshold = kept[k - 1].score;
   }
@@ -178,7 +180,7 @@ class TopK {
       const Candidate<T>* from = best.data() + at * k;
       all.insert(all.end(), from, from + found[static_cast<size_t>(at)]);
     }
-    std::sort(all.begin(), all.end(), top_k::better<T>);
+    std::sort(all.begin(), all.end(), top_k::Better());
     const bool bad = !finite.row(a.h + row * a.depth);
     for (int64_t place = 0; place < a.k; ++place) {
       const bool is_found = !bad && place < std::min<int64_t>(k, static_cast<int64_t>(all.size()));
