@@ -5,7 +5,7 @@ renumbered by first appearance, in file order, among the rows that are left.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,9 +127,17 @@ def _refuse_nothing(table: Table, source: str, option: str) -> None:
         raise InputError(f"{source}: {option} leaves no interactions")
 
 
+class Csr(NamedTuple):
+    """Interactions grouped by user: items int32 [I] from 1, offsets int64 [U + 1], times [I]."""
+
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    times: Times | None
+
+
 def to_csr(
     users: NDArray[np.int32], items: NDArray[np.int32], times: Times | None, n_users: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64], Times | None]:
+) -> Csr:
     """Group rows by user and sort each user's by time, both stable.
 
     Args:
@@ -139,7 +147,7 @@ def to_csr(
         n_users: U.
 
     Returns:
-        items int32 [R] (plus one: 0 is padding), offsets int64 [U + 1], times [R] or None.
+        The groups; items are counted from 1, because 0 is padding.
     """
     offsets = np.zeros(n_users + 1, dtype=np.int64)
     np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
@@ -148,7 +156,7 @@ def to_csr(
     else:
         order = np.argsort(times, kind="stable")
         order = order[np.argsort(users[order], kind="stable")]
-    return items[order] + np.int32(1), offsets, None if times is None else times[order]
+    return Csr(items[order] + np.int32(1), offsets, None if times is None else times[order])
 
 
 def with_padding(ids: NDArray[Any]) -> NDArray[Any]:
@@ -157,9 +165,14 @@ def with_padding(ids: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([np.array([padding], dtype=ids.dtype), ids])
 
 
-def build_log(table: Table, sha256: str, source: str) -> InteractionLog:
-    """The log of a table whose filters have been applied."""
-    items, offsets, times = to_csr(table.users, table.items, table.times, len(table.user_ids))
+def build_log(csr: Csr, table: Table, sha256: str, source: str) -> InteractionLog:
+    """The log of a table whose filters have been applied and whose rows are grouped."""
     return InteractionLog(
-        items, offsets, times, table.user_ids, with_padding(table.item_ids), sha256, source
+        csr.items,
+        csr.offsets,
+        csr.times,
+        table.user_ids,
+        with_padding(table.item_ids),
+        sha256,
+        source,
     )

@@ -155,10 +155,13 @@ def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
     return loaded
 
 
-def _finish(loaded: _Loaded, config: DataConfig, batch_size: int | None) -> Dataset:
+def _finish(
+    loaded: _Loaded, config: DataConfig, batch_size: int | None, threads: int = 1
+) -> Dataset:
     filters = _filters(config)
     removed = apply_filters(loaded.table, filters, loaded.source)
-    log = build_log(loaded.table, loaded.sha256, loaded.source)
+    csr = reader.group_rows(loaded.table, loaded.reader, threads)
+    log = build_log(csr, loaded.table, loaded.sha256, loaded.source)
     if not log.sha256:
         log = replace(log, sha256=content_digest(log))
     return _with_split(log, loaded, config, batch_size, filters, removed)
@@ -250,4 +253,4 @@ def load_dataset(
             loaded = _load_synthetic(config)
         else:
             loaded = _load_named(name, config, threads)
-    return _finish(loaded, config, batch_size)
+    return _finish(loaded, config, batch_size, threads)

@@ -18,7 +18,6 @@ from .layout import Layout
 from .problems import ITEM, MAX_DETAIL_BYTES, MAX_SHOWN, RATING, TIME, USER, Problem
 from .table import Table
 
-_BLOCK = 1 << 22  # bytes read at a time
 _TABLE_LIMIT = 1 << 22  # ids below it are looked up in an array
 _NEWLINE, _MINUS, _ZERO = 10, 45, 48
 
@@ -127,12 +126,12 @@ class _Reading:
         )
 
 
-def _blocks(path: Path, offset: int) -> Iterator[bytes]:
+def _blocks(path: Path, offset: int, block_bytes: int) -> Iterator[bytes]:
     """Blocks of whole lines; only the last one may lack its newline."""
     carry: list[bytes] = []
     with path.open("rb") as file:
         file.seek(offset)
-        while block := file.read(_BLOCK):
+        while block := file.read(block_bytes):
             cut = block.rfind(b"\n") + 1
             if cut:
                 yield b"".join((*carry, block[:cut]))
@@ -288,12 +287,15 @@ def _read_plain_block(reading: _Reading, block: bytes) -> bool:
     return True
 
 
-def read(path: Path, layout: Layout) -> tuple[Table, list[Problem], int]:
+def read(
+    path: Path, layout: Layout, *, block_bytes: int = 1 << 22
+) -> tuple[Table, list[Problem], int]:
     """Read a log.
 
     Args:
         path: the file.
         layout: what `find_layout` said about it.
+        block_bytes: how much is read at a time.
 
     Returns:
         The table, the first problems in line order, and how many bad lines there are. The table
@@ -301,7 +303,7 @@ def read(path: Path, layout: Layout) -> tuple[Table, list[Problem], int]:
     """
     reading = _Reading(layout)
     line = layout.first_line
-    for block in _blocks(path, layout.offset):
+    for block in _blocks(path, layout.offset, block_bytes):
         if layout.kind == "text":
             for number, text in _lines(block, line):
                 _read_text_line(reading, number, text)

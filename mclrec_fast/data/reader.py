@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from . import numpy_reader
+from .build import Csr, to_csr
 from .ids import as_objects
 from .layout import Layout
 from .messages import fail
@@ -76,27 +77,42 @@ def choose(requested: str) -> str:
     return "numpy"
 
 
-def _read_native(path: Path, layout: Layout, threads: int) -> tuple[Table, list[Problem], int]:
+def read_native(
+    path: Path,
+    layout: Layout,
+    threads: int,
+    *,
+    bytes_per_thread: int = 1 << 20,
+    block_bytes: int = 1 << 19,
+) -> tuple[Table, list[Problem], int]:
+    """Read a log with the C++ reader; arguments and result as `numpy_reader.read`.
+
+    Args:
+        path: the file.
+        layout: what `find_layout` said about it.
+        threads: the most threads to use, 1 or more; the result does not depend on it.
+        bytes_per_thread: smaller files are read by fewer threads.
+        block_bytes: how much is read at a time.
+    """
     module, reason = _load()
     if module is None:
         raise InputError(f"the C++ log reader is not available: {reason}")
-    try:
-        found = module.read(
-            os.fspath(path),
-            layout.kind == "table",
-            layout.delimiter,
-            layout.quotes,
-            layout.columns,
-            layout.user,
-            layout.item,
-            layout.time,
-            layout.rating,
-            layout.offset,
-            layout.first_line,
-            threads,
-        )
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    found = module.read(
+        os.fsencode(path),
+        layout.kind == "table",
+        layout.delimiter,
+        layout.quotes,
+        layout.columns,
+        layout.user,
+        layout.item,
+        layout.time,
+        layout.rating,
+        layout.offset,
+        layout.first_line,
+        threads,
+        bytes_per_thread,
+        block_bytes,
+    )
     problems = [Problem(*record) for record in found["problems"]]
     if problems:
         return Table(found["users"], found["items"], *(_ids([]), _ids([]))), problems, found["bad"]
@@ -109,6 +125,22 @@ def _read_native(path: Path, layout: Layout, threads: int) -> tuple[Table, list[
         ratings=found["ratings"],
     )
     return table, [], 0
+
+
+def group_rows(table: Table, reader: str, threads: int) -> Csr:
+    """Rows grouped by user, each user's sorted by time; both orders are stable.
+
+    Args:
+        table: what `read_table` gave, filtered.
+        reader: "native" or "numpy", as `choose` says; the result is the same.
+        threads: how many threads the C++ reader may use, 1 or more.
+    """
+    module = _load()[0] if reader == "native" else None
+    n_users = len(table.user_ids)
+    if module is None:
+        return to_csr(table.users, table.items, table.times, n_users)
+    items, offsets, times = module.to_csr(table.users, table.items, table.times, n_users, threads)
+    return Csr(items, offsets, times)
 
 
 def _ids(ids: Any) -> Any:
@@ -129,7 +161,7 @@ def read_table(path: Path, layout: Layout, reader: str, threads: int) -> Table:
     """
     try:
         if reader == "native":
-            table, problems, count = _read_native(path, layout, threads)
+            table, problems, count = read_native(path, layout, threads)
         else:
             table, problems, count = numpy_reader.read(path, layout)
     except OSError as error:

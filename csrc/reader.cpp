@@ -1,0 +1,171 @@
+// The log reader as a Python module: files in, numpy arrays out. No torch, no policy: what a file
+// should look like is decided in mclrec_fast/data/layout.py, the words for problems in messages.py.
+// mclrec_fast/data/numpy_reader.py is its twin and gives the same arrays and problems.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include "reader/csr.h"
+#include "reader/read_file.h"
+
+namespace py = pybind11;
+namespace reader = mclrec::reader;
+
+namespace {
+
+// A numpy array that owns the buffer's memory.
+template <typename T, typename From>
+py::array_t<T> take(reader::Buffer<From>& buffer) {
+  static_assert(sizeof(T) == sizeof(From));
+  const auto size = static_cast<py::ssize_t>(buffer.size());
+  if (size == 0) return py::array_t<T>(0);
+  auto* data = reinterpret_cast<T*>(buffer.release());
+  py::capsule owner(data, [](void* memory) { std::free(memory); });
+  return py::array_t<T>(size, data, owner);
+}
+
+// int64 array, or a list of str.
+py::object ids(const reader::IdMap& map) {
+  if (!map.is_text()) {
+    const auto& values = map.integers();
+    return py::array_t<int64_t>(static_cast<py::ssize_t>(values.size()), values.data());
+  }
+  py::list texts(map.size());
+  for (size_t i = 0; i < map.size(); ++i) {
+    const std::string_view text = map.texts()[i];
+    texts[i] = py::str(text.data(), text.size());
+  }
+  return texts;
+}
+
+py::list problems(const std::vector<reader::Problem>& found) {
+  py::list records;
+  for (const reader::Problem& p : found) {
+    records.append(py::make_tuple(p.line, p.code, p.field, py::bytes(p.detail), p.number));
+  }
+  return records;
+}
+
+py::dict read_file(const py::bytes& path, bool table, const std::string& delimiter, bool quotes,
+                   int columns, int user, int item, int time, int rating, int64_t offset,
+                   int64_t first_line, int threads, int64_t bytes_per_thread, int64_t block_bytes) {
+  const auto outside = [&](int column, int lowest) { return column < lowest || column >= columns; };
+  if (delimiter.size() != 1 || offset < 0) {
+    throw py::value_error("delimiter must be one byte, offset 0 or more");
+  }
+  if (threads < 1 || bytes_per_thread < 1 || block_bytes < 1) {
+    throw py::value_error("threads, bytes_per_thread and block_bytes must be 1 or more");
+  }
+  if (table && (outside(user, 0) || outside(item, 0) || outside(time, -1) || outside(rating, -1))) {
+    throw py::value_error("a column is outside the table");
+  }
+  reader::Layout layout;
+  layout.table = table;
+  layout.delimiter = delimiter[0];
+  layout.quotes = quotes;
+  layout.columns = columns;
+  layout.user = user;
+  layout.item = item;
+  layout.time = table ? time : -1;
+  layout.rating = table ? rating : -1;
+  const reader::Effort effort{threads, bytes_per_thread, static_cast<size_t>(block_bytes)};
+  const std::string name = path;
+  reader::Log log;
+  try {
+    py::gil_scoped_release release;
+    log = reader::read_log(name, offset, first_line, layout, effort);
+  } catch (const std::system_error& error) {
+    errno = error.code().value();
+    PyErr_SetFromErrnoWithFilename(PyExc_OSError, name.c_str());
+    throw py::error_already_set();
+  }
+  py::dict result;
+  result["problems"] = problems(log.problems);
+  result["bad"] = log.n_problems;
+  result["users"] = take<int32_t>(log.users);
+  result["items"] = take<int32_t>(log.items);
+  result["user_ids"] = ids(log.user_ids);
+  result["item_ids"] = ids(log.item_ids);
+  result["times"] = py::none();
+  result["ratings"] = py::none();
+  if (layout.time >= 0 && log.times_are_float) result["times"] = take<double>(log.times);
+  if (layout.time >= 0 && !log.times_are_float) result["times"] = take<int64_t>(log.times);
+  if (layout.rating >= 0) result["ratings"] = take<double>(log.ratings);
+  return result;
+}
+
+template <typename Time>
+py::tuple csr_of(const py::array_t<int32_t>& users, const py::array_t<int32_t>& items,
+                 const py::array_t<Time>* times, int64_t n_users, int threads) {
+  const py::ssize_t rows = users.size();
+  py::array_t<int32_t> items_out(rows);
+  py::array_t<int64_t> offsets(n_users + 1);
+  py::array_t<Time> times_out(times == nullptr ? 0 : rows);
+  {
+    const int32_t* u = users.data();
+    const int32_t* i = items.data();
+    const Time* t = times == nullptr ? nullptr : times->data();
+    int32_t* items_to = items_out.mutable_data();
+    Time* times_to = times_out.mutable_data();
+    int64_t* offsets_to = offsets.mutable_data();
+    py::gil_scoped_release release;
+    for (py::ssize_t row = 0; row < rows; ++row) {
+      if (u[row] < 0 || u[row] >= n_users) {
+        throw std::invalid_argument("a user code is outside 0..n_users-1");
+      }
+    }
+    reader::to_csr(u, i, t, static_cast<int64_t>(rows), n_users, threads, items_to, times_to,
+                   offsets_to);
+  }
+  if (times == nullptr) return py::make_tuple(items_out, offsets, py::none());
+  return py::make_tuple(items_out, offsets, times_out);
+}
+
+py::tuple group_rows(const py::array& users, const py::array& items, const py::object& times,
+                     int64_t n_users, int threads) {
+  using Codes = py::array_t<int32_t>;
+  using Integers = py::array_t<int64_t>;
+  using Reals = py::array_t<double>;
+  const auto flat = [&](const py::array& array) {
+    return array.ndim() == 1 && array.size() == users.size() &&
+           (array.flags() & py::array::c_style) != 0;
+  };
+  if (!Codes::check_(users) || !Codes::check_(items) || !flat(users) || !flat(items) ||
+      n_users < 0 || threads < 1) {
+    throw py::value_error("users and items must be contiguous int32 arrays of one length");
+  }
+  const auto u = py::cast<Codes>(users);
+  const auto i = py::cast<Codes>(items);
+  if (times.is_none()) return csr_of<int64_t>(u, i, nullptr, n_users, threads);
+  if (Integers::check_(times) && flat(py::cast<py::array>(times))) {
+    const auto t = py::cast<Integers>(times);
+    return csr_of<int64_t>(u, i, &t, n_users, threads);
+  }
+  if (Reals::check_(times) && flat(py::cast<py::array>(times))) {
+    const auto t = py::cast<Reals>(times);
+    return csr_of<double>(u, i, &t, n_users, threads);
+  }
+  throw py::value_error("times must be a contiguous int64 or float64 array as long as users");
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_reader, module) {
+  module.doc() = "Reads interaction logs (see mclrec_fast/data/reader.py, which is what to use).";
+  module.def("read", &read_file, py::arg("path"), py::arg("table"), py::arg("delimiter"),
+             py::arg("quotes"), py::arg("columns"), py::arg("user"), py::arg("item"),
+             py::arg("time"), py::arg("rating"), py::arg("offset"), py::arg("first_line"),
+             py::arg("threads"), py::arg("bytes_per_thread") = int64_t{1} << 20,
+             py::arg("block_bytes") = int64_t{1} << 19,
+             "Read a log file: a dict of users, items, user_ids, item_ids, times, ratings, the "
+             "first problems as (line, code, field, detail, number), and their count as bad.");
+  module.def("to_csr", &group_rows, py::arg("users"), py::arg("items"), py::arg("times"),
+             py::arg("n_users"), py::arg("threads"),
+             "Rows -> (items + 1, offsets, times) grouped by user and sorted by time, stable.");
+}

@@ -1,0 +1,216 @@
+// External ids -> codes 0, 1, 2, ... in order of first appearance.
+// Integers as long as every id is a canonical integer (small ones looked up in an array, others in
+// a hash table); the first other id turns the whole map into text, codes unchanged.
+#pragma once
+
+#include <charconv>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string_view>
+#include <vector>
+
+#include "number.h"
+
+namespace mclrec::reader {
+
+constexpr int64_t kDirectLimit = 1 << 22;  // ids below it are looked up in an array
+constexpr size_t kArenaBlock = 1 << 18;
+
+inline uint64_t mix(uint64_t a, uint64_t b) {
+  const unsigned __int128 product = static_cast<unsigned __int128>(a) * b;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
+}
+
+inline uint64_t hash_integer(int64_t value) {
+  return mix(static_cast<uint64_t>(value) ^ 0x9E3779B97F4A7C15u, 0xD6E8FEB86659FD93u);
+}
+
+inline uint64_t hash_text(std::string_view text) {
+  uint64_t hash = 0x9E3779B97F4A7C15u ^ text.size();
+  const char* at = text.data();
+  size_t left = text.size();
+  for (; left >= 8; at += 8, left -= 8) {
+    uint64_t word;
+    std::memcpy(&word, at, 8);
+    hash = mix(hash ^ word, 0xD6E8FEB86659FD93u);
+  }
+  uint64_t word = 0;
+  std::memcpy(&word, at, left);
+  return mix(hash ^ word, 0xA0761D6478BD642Fu);
+}
+
+// Copies of the texts, at addresses that stay.
+class Arena {
+ public:
+  std::string_view keep(std::string_view text) {
+    if (text.size() > room_) {
+      room_ = text.size() > kArenaBlock ? text.size() : kArenaBlock;
+      blocks_.push_back(std::make_unique<char[]>(room_));
+      at_ = blocks_.back().get();
+    }
+    std::memcpy(at_, text.data(), text.size());
+    const std::string_view kept(at_, text.size());
+    at_ += text.size();
+    room_ -= text.size();
+    return kept;
+  }
+
+ private:
+  std::vector<std::unique_ptr<char[]>> blocks_;
+  char* at_ = nullptr;
+  size_t room_ = 0;
+};
+
+class IdMap {
+ public:
+  bool is_text() const { return text_; }
+  size_t size() const { return text_ ? texts_.size() : integers_.size(); }
+  const std::vector<int64_t>& integers() const { return integers_; }
+  const std::vector<std::string_view>& texts() const { return texts_; }
+
+  // The code of an id of either kind.
+  int32_t add(std::string_view token) {
+    if (!text_) {
+      int64_t value;
+      if (canonical_integer(token, &value)) return add_integer(value);
+      become_text();
+    }
+    return add_text(token, hash_text(token));
+  }
+
+  // The map holds integers.
+  int32_t add_integer(int64_t value) {
+    if (value >= 0 && value < kDirectLimit) {
+      if (static_cast<size_t>(value) >= direct_.size()) grow_direct(value);
+      int32_t& code = direct_[static_cast<size_t>(value)];
+      if (code < 0) code = append_integer(value);
+      return code;
+    }
+    if (slots_.empty()) rehash(1024);
+    size_t at = hash_integer(value) & mask_;
+    while (slots_[at].code >= 0) {
+      if (static_cast<int64_t>(slots_[at].key) == value) return slots_[at].code;
+      at = (at + 1) & mask_;
+    }
+    const int32_t code = append_integer(value);
+    slots_[at] = {static_cast<uint64_t>(value), code};
+    if (++used_ * 2 > slots_.size()) rehash(slots_.size() * 2);
+    return code;
+  }
+
+  // The map holds text.
+  int32_t add_text(std::string_view text, uint64_t hash) {
+    if (slots_.empty()) rehash(1024);
+    size_t at = hash & mask_;
+    while (slots_[at].code >= 0) {
+      if (slots_[at].key == hash && texts_[static_cast<size_t>(slots_[at].code)] == text) {
+        return slots_[at].code;
+      }
+      at = (at + 1) & mask_;
+    }
+    const int32_t code = next_code();
+    texts_.push_back(arena_.keep(text));
+    slots_[at] = {hash, code};
+    if (++used_ * 2 > slots_.size()) rehash(slots_.size() * 2);
+    return code;
+  }
+
+  void add_integers(const int64_t* values, size_t count, int32_t* codes) {
+    for (size_t i = 0; i < count; ++i) {
+      if (i + kAhead < count) prefetch_integer(values[i + kAhead]);
+      codes[i] = add_integer(values[i]);
+    }
+  }
+
+  void add_texts(const std::string_view* texts, size_t count, int32_t* codes) {
+    uint64_t hashes[kAhead];
+    for (size_t i = 0; i < count + kAhead; ++i) {
+      const size_t place = i % kAhead;
+      if (i >= kAhead) codes[i - kAhead] = add_text(texts[i - kAhead], hashes[place]);
+      if (i < count) {
+        hashes[place] = hash_text(texts[i]);
+        prefetch_slot(hashes[place]);
+      }
+    }
+  }
+
+  void become_text() {
+    if (text_) return;
+    text_ = true;
+    std::vector<int64_t> integers;
+    integers.swap(integers_);
+    std::vector<int32_t>().swap(direct_);
+    slots_.clear();
+    used_ = 0;
+    char digits[24];
+    for (const int64_t value : integers) {
+      const char* end = std::to_chars(digits, digits + sizeof(digits), value).ptr;
+      const std::string_view text(digits, static_cast<size_t>(end - digits));
+      add_text(text, hash_text(text));
+    }
+  }
+
+ private:
+  static constexpr size_t kAhead = 8;
+
+  struct Slot {
+    uint64_t key;  // the integer, or the hash of the text
+    int32_t code;  // -1: free
+  };
+
+  int32_t next_code() const {
+    if (size() >= 0x7FFFFFFF) throw std::length_error("more than 2147483647 distinct ids");
+    return static_cast<int32_t>(size());
+  }
+
+  int32_t append_integer(int64_t value) {
+    const int32_t code = next_code();
+    integers_.push_back(value);
+    return code;
+  }
+
+  void grow_direct(int64_t value) {
+    size_t size = 1024;
+    while (size <= static_cast<size_t>(value)) size *= 2;
+    direct_.resize(size, -1);
+  }
+
+  void prefetch_slot(uint64_t hash) const {
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash & mask_]);
+  }
+
+  void prefetch_integer(int64_t value) const {
+    if (value >= 0 && static_cast<size_t>(value) < direct_.size()) {
+      __builtin_prefetch(&direct_[static_cast<size_t>(value)]);
+    } else {
+      prefetch_slot(hash_integer(value));
+    }
+  }
+
+  void rehash(size_t size) {
+    std::vector<Slot> old;
+    old.swap(slots_);
+    slots_.assign(size, Slot{0, -1});
+    mask_ = size - 1;
+    for (const Slot& slot : old) {
+      if (slot.code < 0) continue;
+      const uint64_t hash = text_ ? slot.key : hash_integer(static_cast<int64_t>(slot.key));
+      size_t at = hash & mask_;
+      while (slots_[at].code >= 0) at = (at + 1) & mask_;
+      slots_[at] = slot;
+    }
+  }
+
+  bool text_ = false;
+  std::vector<int64_t> integers_;        // by code
+  std::vector<std::string_view> texts_;  // by code, in the arena
+  std::vector<int32_t> direct_;          // integer -> code or -1
+  std::vector<Slot> slots_;              // open addressing, at most half full
+  size_t mask_ = 0;
+  size_t used_ = 0;
+  Arena arena_;
+};
+
+}  // namespace mclrec::reader

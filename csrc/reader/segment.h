@@ -1,0 +1,378 @@
+// One thread's part of a file: reads it block by block, codes its ids, keeps its columns.
+// Plain lines of a table are parsed in place, without copies or allocation; every other line, and
+// every problem, goes through line.h.
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "buffer.h"
+#include "id_map.h"
+#include "line.h"
+
+namespace mclrec::reader {
+
+constexpr size_t kBatchRows = 1024;
+
+// int64 until the first number that is none, then double; both have 8 bytes.
+union Value {
+  int64_t integer;
+  double real;
+};
+
+struct UserLine {
+  int32_t user;
+  int64_t line;
+};
+
+class Segment {
+ public:
+  Segment(int file, int64_t begin, int64_t end, size_t block_bytes, const Layout& layout)
+      : layout_(layout),
+        file_(file),
+        at_(begin),
+        begin_(begin),
+        end_(end),
+        block_bytes_(block_bytes),
+        splitter_(layout_) {
+    set_up_roles();
+  }
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+
+  void read() {
+    // Behind what is read: a newline for a last line without one, and what scan_digits looks at.
+    constexpr size_t kBehind = 1 + kScanSlack;
+    size_t room = block_bytes_, kept = 0;
+    block_.resize(room + kBehind);
+    std::memset(block_.data(), 0, block_.size());
+    while (true) {
+      if (kept == room) {
+        room *= 2;
+        block_.resize(room + kBehind);
+        std::memset(block_.data() + kept, 0, block_.size() - kept);
+      }
+      const size_t size = kept + fill(block_.data() + kept, room - kept);
+      const bool last = size == kept;
+      size_t whole = size;
+      if (last) {
+        if (size == 0) break;
+        block_[whole++] = '\n';  // the last line has no end of its own
+      } else {
+        while (whole > 0 && block_[whole - 1] != '\n') --whole;
+      }
+      lines(block_.data(), block_.data() + whole);
+      flush();
+      if (last) break;
+      reserve_rest();
+      kept = size - whole;
+      std::memmove(block_.data(), block_.data() + whole, kept);
+    }
+    block_ = Buffer<char>();
+  }
+
+  // Turns the times into doubles, because another segment has some.
+  void times_to_double() {
+    if (times_are_float) return;
+    times_are_float = true;
+    for (size_t i = 0; i < times.size(); ++i) {
+      times[i].real = static_cast<double>(times[i].integer);
+    }
+  }
+
+  IdMap user_ids, item_ids;
+  Buffer<int32_t> users, items;  // local codes
+  Buffer<Value> times;
+  Buffer<double> ratings;
+  bool times_are_float = false;
+  std::vector<UserLine> user_lines;  // text format: the line of each user, lines from 0
+  std::vector<Problem> problems;     // the first ones
+  int64_t n_problems = 0;
+  int64_t n_lines = 0;
+
+ private:
+  enum Role : uint8_t { kSkip, kRoleUser, kRoleItem, kRoleTime, kRoleRating };
+
+  void set_up_roles() {
+    stop_.fill(false);
+    for (const char c : {'\n', '\r', '\0'}) stop_[static_cast<unsigned char>(c)] = true;
+    if (!layout_.table) {
+      stop_[' '] = stop_['\t'] = true;
+      return;
+    }
+    stop_[static_cast<unsigned char>(layout_.delimiter)] = true;
+    roles_.assign(static_cast<size_t>(layout_.columns), kSkip);
+    const auto set = [&](int column, Role role) {
+      if (column >= 0) roles_[static_cast<size_t>(column)] = role;
+    };
+    set(layout_.user, kRoleUser);
+    set(layout_.item, kRoleItem);
+    set(layout_.time, kRoleTime);
+    set(layout_.rating, kRoleRating);
+  }
+
+  size_t fill(char* to, size_t room) {
+    size_t got = 0;
+    while (got < room && at_ < end_) {
+      const size_t want = std::min(room - got, static_cast<size_t>(end_ - at_));
+      const ssize_t n = pread(file_, to + got, want, at_);
+      if (n < 0) {
+        if (errno == EINTR) continue;
+        throw std::system_error(errno, std::generic_category());
+      }
+      if (n == 0) break;
+      got += static_cast<size_t>(n);
+      at_ += n;
+    }
+    return got;
+  }
+
+  // After the first block: room for the rows to come, by the rows so far.
+  void reserve_rest() {
+    if (reserved_ || at_ == begin_) return;
+    reserved_ = true;
+    const double share = static_cast<double>(end_ - begin_) / static_cast<double>(at_ - begin_);
+    const auto rows = static_cast<size_t>(static_cast<double>(items.size()) * share * 1.05);
+    users.reserve(rows);
+    items.reserve(rows);
+    if (layout_.time >= 0) times.reserve(rows);
+    if (layout_.rating >= 0) ratings.reserve(rows);
+  }
+
+  // All of [p, end), which ends with a newline.
+  void lines(const char* p, const char* end) {
+    while (p < end) {
+      const char* next = layout_.table ? table_line(p) : text_line(p);
+      if (next == nullptr) {
+        next = static_cast<const char*>(std::memchr(p, '\n', static_cast<size_t>(end - p))) + 1;
+        std::string_view line(p, static_cast<size_t>(next - 1 - p));
+        if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+        if (layout_.table) {
+          slow_table_line(line);
+        } else {
+          slow_text_line(line);
+        }
+      }
+      p = next;
+      ++n_lines;
+    }
+  }
+
+  void report(Problem&& problem) {
+    ++n_problems;
+    problem.line = n_lines;
+    if (problems.size() < kMaxProblems) problems.push_back(std::move(problem));
+  }
+
+  // --- tables -----------------------------------------------------------------------------------
+
+  // Parses a plain line into the batch; null (nothing kept) when it is not plain.
+  const char* table_line(const char* p) {
+    if (batch_ == kBatchRows) flush();
+    const size_t columns = roles_.size();
+    for (size_t column = 0; column < columns; ++column) {
+      if (layout_.quotes && (*p == '"' || is_blank(*p)) && *p != layout_.delimiter) return nullptr;
+      switch (roles_[column]) {
+        case kSkip:
+          while (!stop_[static_cast<unsigned char>(*p)]) ++p;
+          break;
+        case kRoleUser:
+          p = user_ids.is_text() ? text_id(p, &user_texts_) : integer_id(p, &user_integers_);
+          break;
+        case kRoleItem:
+          p = item_ids.is_text() ? text_id(p, &item_texts_) : integer_id(p, &item_integers_);
+          break;
+        case kRoleTime:
+          p = time(p);
+          break;
+        case kRoleRating:
+          p = number(p, &ratings_[batch_]);
+          break;
+      }
+      if (p == nullptr) return nullptr;
+      if (column + 1 < columns) {
+        if (*p != layout_.delimiter) return nullptr;
+      } else {
+        if (*p == '\r') ++p;
+        if (*p != '\n') return nullptr;
+      }
+      ++p;
+    }
+    ++batch_;
+    return p;
+  }
+
+  const char* integer_id(const char* p, std::array<int64_t, kBatchRows>* values) {
+    const bool negative = *p == '-';
+    p += negative;
+    const char* from = p;
+    int64_t value = 0;
+    p = scan_digits(p, &value);
+    const auto digits = p - from;
+    if (digits < 1 || digits > 18) return nullptr;
+    if (*from == '0' && (digits > 1 || negative)) return nullptr;
+    (*values)[batch_] = negative ? -value : value;
+    return p;
+  }
+
+  const char* text_id(const char* p, std::array<std::string_view, kBatchRows>* texts) {
+    const char* from = p;
+    signed char all = 0;
+    while (!stop_[static_cast<unsigned char>(*p)]) all |= static_cast<signed char>(*p++);
+    const auto size = static_cast<size_t>(p - from);
+    if (size < 1 || size > kMaxIdBytes || all < 0 || is_blank(*from) || is_blank(p[-1])) {
+      return nullptr;
+    }
+    (*texts)[batch_] = std::string_view(from, size);
+    return p;
+  }
+
+  const char* time(const char* p) {
+    if (times_are_float) return number(p, &times_[batch_].real);
+    const bool negative = *p == '-';
+    p += negative;
+    const char* from = p;
+    int64_t value = 0;
+    p = scan_digits(p, &value);
+    if (p - from < 1 || p - from > 18) return nullptr;
+    times_[batch_].integer = negative ? -value : value;
+    return p;
+  }
+
+  // A decimal that starts with a digit.
+  const char* number(const char* p, double* value) const {
+    const char* from = p;
+    int64_t integer = 0;
+    p = scan_digits(p, &integer);
+    if (p - from < 1 || p - from > 18) return nullptr;
+    *value = static_cast<double>(integer);
+    if (stop_[static_cast<unsigned char>(*p)]) return p;
+    while (!stop_[static_cast<unsigned char>(*p)]) ++p;
+    const std::string_view token(from, static_cast<size_t>(p - from));
+    if (parse_number(token, &integer, value) != Number::kFloat) return nullptr;
+    return p;
+  }
+
+  // Codes the rows of the batch; the texts in it point into the current block.
+  void flush() {
+    if (batch_ == 0) return;
+    code(user_ids, user_integers_, user_texts_, users.extend(batch_));
+    code(item_ids, item_integers_, item_texts_, items.extend(batch_));
+    if (layout_.time >= 0) {
+      std::memcpy(times.extend(batch_), times_.data(), batch_ * sizeof(Value));
+    }
+    if (layout_.rating >= 0) {
+      std::memcpy(ratings.extend(batch_), ratings_.data(), batch_ * sizeof(double));
+    }
+    batch_ = 0;
+  }
+
+  void code(IdMap& ids, const std::array<int64_t, kBatchRows>& integers,
+            const std::array<std::string_view, kBatchRows>& texts, int32_t* codes) const {
+    if (ids.is_text()) {
+      ids.add_texts(texts.data(), batch_, codes);
+    } else {
+      ids.add_integers(integers.data(), batch_, codes);
+    }
+  }
+
+  void slow_table_line(std::string_view line) {
+    flush();
+    if (line.empty()) return;
+    Row row;
+    Problem problem;
+    if (!parse_row(line, layout_, splitter_, &row, &problem)) return report(std::move(problem));
+    users.push(user_ids.add(row.user));
+    items.push(item_ids.add(row.item));
+    if (layout_.time >= 0) {
+      if (row.time_is_float) times_to_double();
+      Value value;
+      if (row.time_is_float) {
+        value.real = row.time_float;
+      } else if (times_are_float) {
+        value.real = static_cast<double>(row.time_integer);
+      } else {
+        value.integer = row.time_integer;
+      }
+      times.push(value);
+    }
+    if (layout_.rating >= 0) ratings.push(row.rating);
+  }
+
+  // --- text: one line per user ------------------------------------------------------------------
+
+  // Parses a line of canonical integers; null (nothing kept) when it is anything else.
+  const char* text_line(const char* p) {
+    if (user_ids.is_text() || item_ids.is_text()) return nullptr;
+    int64_t user = 0;
+    size_t tokens = 0;
+    const size_t before = items.size();
+    while (true) {
+      while (is_blank(*p)) ++p;
+      if (*p == '\r' && p[1] == '\n') ++p;
+      if (*p == '\n') break;
+      const bool negative = *p == '-';
+      p += negative;
+      const char* from = p;
+      int64_t value = 0;
+      p = scan_digits(p, &value);
+      const auto digits = p - from;
+      const bool odd = digits < 1 || digits > 18 || !stop_[static_cast<unsigned char>(*p)] ||
+                       (*from == '0' && (digits > 1 || negative));
+      if (odd) {
+        items.resize(before);
+        return nullptr;
+      }
+      value = negative ? -value : value;
+      if (tokens++ == 0) {
+        user = value;
+      } else {
+        items.push(item_ids.add_integer(value));
+      }
+    }
+    if (tokens == 1) return nullptr;  // a user without items
+    if (tokens > 0) add_user(user_ids.add_integer(user), items.size() - before);
+    return p + 1;
+  }
+
+  void slow_text_line(std::string_view line) {
+    Problem problem;
+    if (!parse_text(line, &tokens_, &problem)) return report(std::move(problem));
+    if (tokens_.empty()) return;
+    for (size_t i = 1; i < tokens_.size(); ++i) items.push(item_ids.add(tokens_[i]));
+    add_user(user_ids.add(tokens_[0]), tokens_.size() - 1);
+  }
+
+  void add_user(int32_t user, size_t count) {
+    std::fill_n(users.extend(count), count, user);
+    user_lines.push_back({user, n_lines});
+  }
+
+  const Layout layout_;
+  const int file_;
+  int64_t at_;
+  const int64_t begin_, end_;
+  const size_t block_bytes_;
+  bool reserved_ = false;
+  Buffer<char> block_;
+  std::array<bool, 256> stop_;  // characters that end a field
+  std::vector<Role> roles_;     // by column
+  LineSplitter splitter_;
+  std::vector<std::string_view> tokens_;
+  // Rows parsed and not yet coded.
+  size_t batch_ = 0;
+  std::array<int64_t, kBatchRows> user_integers_, item_integers_;
+  std::array<std::string_view, kBatchRows> user_texts_, item_texts_;
+  std::array<Value, kBatchRows> times_;
+  std::array<double, kBatchRows> ratings_;
+};
+
+}  // namespace mclrec::reader

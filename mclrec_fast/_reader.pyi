@@ -1,0 +1,40 @@
+"""The compiled log reader (csrc/reader.cpp); mclrec_fast.data.reader is what to use."""
+
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+class Found(TypedDict):
+    problems: list[tuple[int, int, int, bytes, int]]
+    bad: int
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    user_ids: NDArray[np.int64] | list[str]
+    item_ids: NDArray[np.int64] | list[str]
+    times: NDArray[np.int64] | NDArray[np.float64] | None
+    ratings: NDArray[np.float64] | None
+
+def read(
+    path: bytes,
+    table: bool,
+    delimiter: str,
+    quotes: bool,
+    columns: int,
+    user: int,
+    item: int,
+    time: int,
+    rating: int,
+    offset: int,
+    first_line: int,
+    threads: int,
+    bytes_per_thread: int = ...,
+    block_bytes: int = ...,
+) -> Found: ...
+def to_csr(
+    users: NDArray[np.int32],
+    items: NDArray[np.int32],
+    times: NDArray[Any] | None,
+    n_users: int,
+    threads: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[Any] | None]: ...
