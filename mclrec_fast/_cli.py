@@ -157,7 +157,7 @@ def run_verb(verb: Callable[[Sequence[str] | None], None], argv: Sequence[str] |
     except RunError as error:
         return _fail(str(error), RUN_ERROR)
     except KeyboardInterrupt as error:
-        text = str(error) or "interrupted; nothing was written"
+        text = str(error) or "interrupted before there was a state to go on from"
         return _fail(text, getattr(error, "exit_code", INTERRUPTED), "")
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone: say nothing more

@@ -453,7 +453,7 @@ def differences(resolved: Resolved) -> list[str]:
     values = {name: v for part in to_dict(resolved.config).values() for name, v in part.items()}
     return [
         f"{name} = {show(values[name])}  (default {show(key.default)}, "
-        f"from {resolved.origins.get(name, 'the environment')})"
+        f"from {resolved.origins.get(name, 'this machine')})"
         for name, key in KEYS.items()
         if values[name] != key.default
     ]

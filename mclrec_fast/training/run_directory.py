@@ -40,9 +40,14 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno in _FULL
         remedy = "free some space" if full else "make the directory writable"
+        resumable = (path.parent / LAST).exists()
         raise RunError(
-            f"cannot write {path}: {error.strerror or error}; the files written before are "
-            f"intact: {remedy}, then go on with --resume {path.parent}"
+            f"cannot write {path}: {error.strerror or error}; {remedy}, then "
+            + (
+                f"go on from the last good state: --resume {path.parent}"
+                if resumable
+                else "start anew"
+            )
         ) from error
 
 
