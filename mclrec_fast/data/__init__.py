@@ -3,7 +3,7 @@
 from .card import DataCard
 from .dataset import Dataset, load_dataset
 from .ids import IdIndex, RunIds, load_ids, save_ids
-from .log import InteractionLog
+from .log import InteractionLog, match_items
 from .named import DATASETS, recommended_settings
 from .reader import ReaderFallbackWarning
 from .samples import HOLDOUTS, Samples, Split, split
@@ -24,6 +24,7 @@ __all__ = [
     "generate",
     "load_dataset",
     "load_ids",
+    "match_items",
     "recommended_settings",
     "save_ids",
     "split",

@@ -8,9 +8,12 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
 from ..errors import InputError
@@ -76,6 +79,7 @@ class Dataset:
         config = _with_options(DataConfig(), options)
         if config.data is not None or config.dataset is not None:
             raise InputError("from_frame takes its data from the frame, not from data or dataset")
+        _refuse_idle_options(config)
         table, used = frame_table(frame, _column_names(config), config.min_rating is not None, name)
         loaded = _Loaded(name, "frame", "none", table, used, name)
         return _finish(loaded, config, batch_size)
@@ -126,8 +130,35 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _refuse_idle_options(config: DataConfig) -> None:
+    """Refuse options that would do nothing where they stand."""
+    default = DataConfig()
+    synthetic = config.data is None and config.dataset == "synthetic"
+    for when, keys, unless in (
+        ("without --dataset synthetic", _SYNTHETIC, synthetic),
+        ("without --holdout temporal", _FRACTIONS, config.holdout == "temporal"),
+        ("without --min-rating", ("rating_col",), config.min_rating is not None),
+        ("with --dataset", ("format",), config.dataset is None),
+    ):
+        for key in keys:
+            if not unless and getattr(config, key) != getattr(default, key):
+                raise InputError(f"{key} is {getattr(config, key)}, which does nothing {when}")
+
+
+_SYNTHETIC = ("synthetic_users", "synthetic_items", "synthetic_seed")
+_FRACTIONS = ("valid_fraction", "test_fraction")
+
+
 def _load_file(path: Path, config: DataConfig, threads: int) -> _Loaded:
     open_check(path)
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(file_sha256, path)
+        loaded = _read_file(path, config, threads)
+        loaded.sha256 = digest.result()
+    return loaded
+
+
+def _read_file(path: Path, config: DataConfig, threads: int) -> _Loaded:
     columns = _column_names(config)
     need_rating = config.min_rating is not None
     format = detect_format(path, columns) if config.format == "auto" else config.format
@@ -140,18 +171,17 @@ def _load_file(path: Path, config: DataConfig, threads: int) -> _Loaded:
         used = layout.used()
         chosen = reader.choose(config.reader)
         table = reader.read_table(path, layout, chosen, threads)
-    return _Loaded(path.stem, format, chosen, table, used, str(path), file_sha256(path))
+    return _Loaded(path.stem, format, chosen, table, used, str(path))
 
 
 def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
     entry = named.find(name)
     path = named.fetch(entry)
-    open_check(path)
-    wanted = replace(config, format=entry.format)
-    loaded = _load_file(path, wanted, threads)
-    loaded.name, loaded.notes = entry.name, (entry.notice,)
+    digest = file_sha256(path)
+    named.check_digest(entry, path, digest)
+    loaded = _read_file(path, replace(config, format=entry.format), threads)
+    loaded.name, loaded.sha256, loaded.notes = entry.name, digest, (entry.notice,)
     loaded.recommended = dict(entry.recommended)
-    named.check_digest(entry, path, loaded.sha256)
     return loaded
 
 
@@ -198,8 +228,6 @@ def _with_split(
 
 def _log_table(log: InteractionLog) -> Table:
     """A log as rows again, so that filters can work on it."""
-    import numpy as np
-
     users = np.repeat(np.arange(log.n_users, dtype=np.int32), log.lengths)
     return Table(users, log.items - np.int32(1), log.user_ids, log.item_ids[1:], log.times)
 
@@ -244,6 +272,7 @@ def load_dataset(
     config = _with_options(config or DataConfig(), options)
     if config.data is not None and config.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
+    _refuse_idle_options(config)
     threads = threads or os.cpu_count() or 1
     if config.data is not None:
         loaded = _load_file(Path(config.data), config, threads)

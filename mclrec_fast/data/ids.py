@@ -43,7 +43,7 @@ class RunIds(NamedTuple):
 class IdIndex:
     """External id -> position, for an array of distinct external ids.
 
-    Integer ids may be asked for as numbers or as text, text ids as text only.
+    Both kinds of ids may be asked for as integers or as text (7 and "7" are one id).
     """
 
     def __init__(self, ids: NDArray[Any], *, first: int, missing: int) -> None:
@@ -60,10 +60,14 @@ class IdIndex:
     def _key(self, value: Any) -> Any:
         if isinstance(value, np.generic):
             value = value.item()
+        if isinstance(value, bool):
+            return None
         if self._integers and isinstance(value, str):
             token = value.encode("utf-8", "replace")
-            return int(token) if is_canonical(token) else value
-        return value if not isinstance(value, bool | float) else None
+            return int(token) if is_canonical(token) else None
+        if not self._integers and isinstance(value, int):
+            return str(value)
+        return None if isinstance(value, float) else value
 
 
 def _pack(ids: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -4,13 +4,14 @@ A training sample is a pair (user, end) into this log (samples.py); no prefix is
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .ids import IdIndex
 
 Times = NDArray[np.int64] | NDArray[np.float64]
@@ -76,6 +77,32 @@ class InteractionLog:
     def user_index(self) -> IdIndex:
         """External user id -> row of the log; -1 for an unknown one."""
         return IdIndex(self.user_ids, first=0, missing=-1)
+
+
+def match_items(log: InteractionLog, item_ids: NDArray[Any], owner: str) -> InteractionLog:
+    """A log whose items are numbered as a run numbers them.
+
+    Args:
+        log: any log; it may lack some of the run's items.
+        item_ids: the run's external item ids [n_items + 1], entry 0 unused.
+        owner: whose numbering that is, for messages.
+
+    Raises:
+        InputError: the log has items that the run does not know: another data set.
+    """
+    if item_ids.dtype == log.item_ids.dtype and np.array_equal(item_ids, log.item_ids):
+        return log
+    codes = IdIndex(item_ids, first=1, missing=0).find(log.item_ids[1:].tolist())
+    unknown = log.item_ids[1:][codes == 0]
+    if len(unknown):
+        shown = ", ".join(repr(value) for value in unknown[:5].tolist())
+        raise InputError(
+            f"{log.source}: {len(unknown)} of its {log.n_items} items are unknown to {owner} "
+            f"({shown}{', ...' if len(unknown) > 5 else ''}), which knows {len(item_ids) - 1}: "
+            "it was trained on another data set or with other filters"
+        )
+    renumber = np.concatenate([np.zeros(1, dtype=np.int32), codes])
+    return replace(log, items=renumber[log.items], item_ids=item_ids)
 
 
 def content_digest(log: InteractionLog) -> str:
