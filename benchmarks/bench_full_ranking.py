@@ -1,0 +1,37 @@
+"""The whole evaluation of a test set of Beauty's shape: encode all users, rank all items."""
+
+from collections.abc import Callable
+
+import torch
+
+from benchmarks import shapes, work
+from benchmarks.conftest import Measure
+from benchmarks.sweep import Case, sweep
+from mclrec_fast.config import ModelConfig, TrainConfig
+from mclrec_fast.data import split
+from mclrec_fast.evaluation import rank_with_encoder
+from mclrec_fast.model import Encoder
+from mclrec_fast.sampling import SampleTable
+
+
+@sweep(backends=("reference", "native"), directions=("run",), batch=shapes.BEAUTY_USERS)
+def bench_full_ranking(measure: Measure, case: Case) -> None:
+    """Unmasked and masked ranks of the last item of every user."""
+    log = shapes.beauty_log()
+    samples = split(log).test
+    assert samples is not None
+    if measure.tiny:
+        samples = type(samples)(*(column[:20] for column in samples))
+    config = ModelConfig(hidden_size=case.width, inner_size=4 * case.width)
+    table = SampleTable(log, samples, config.max_length, torch.device("cpu"))
+    lengths = table.ends.clamp(max=config.max_length)
+
+    def prepare() -> Callable[[], object]:
+        encoder = Encoder(log.n_classes, config)
+        size = TrainConfig().eval_batch_size
+        return lambda: rank_with_encoder(encoder, table, batch_size=size, backend=case.option)
+
+    D = case.width
+    gflop = work.encode(lengths, D, 4 * D, config.layers, config.heads, backward=False)
+    gflop += work.ranking(len(table), log.n_classes, D)
+    measure(case, prepare, gflop=gflop, gb=0.5, users=len(table))

@@ -1,0 +1,153 @@
+"""The `measure` fixture: warm-up, rounds within a time budget, the machine's clock beside it.
+
+    pytest benchmarks/ --benchmark-json=out.json        # everything, on an idle machine
+    pytest benchmarks/bench_contrast.py --threads 1     # one op, one thread
+    python -m benchmarks.report out.json
+
+Each row says what was computed (GFLOP of useful arithmetic, counted alike for every backend), how
+fast in per cent of the multiply-add peak measured around it, and how much memory it added. What
+cannot run here is skipped with the reason.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from benchmarks import machine
+from benchmarks.sweep import Case
+from mclrec_fast import _native
+
+Prepare = Callable[[], Callable[[], object]]
+NEEDS_NO_OP_KERNEL = ("reader", "train_step", "full_ranking")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The benchmarks' own options."""
+    group = parser.getgroup("mclrec_fast benchmarks")
+    group.addoption("--size", choices=("full", "tiny"), default="full", help="tiny: does it run?")
+    group.addoption("--threads", type=int, default=None, help="threads (default: all CPUs)")
+    group.addoption("--seconds", type=float, default=1.0, help="time budget of a case")
+    group.addoption("--max-gflop", type=float, default=2000.0, help="skip cases above this work")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each benchmark its cases."""
+    cases = getattr(metafunc.function, "cases", None)
+    if cases is not None:
+        tiny = metafunc.config.getoption("--size") == "tiny"
+        metafunc.parametrize("case", cases(tiny), ids=str)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Set the threads; warn before the first figure rather than after the last."""
+    threads = session.config.getoption("--threads")
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    if session.config.getoption("--size") != "tiny":
+        machine.warn_if_busy(machine.load_average())
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    """Stamp the JSON with the machine."""
+    machine_info.update(machine.stamp(torch.get_num_threads()))
+
+
+def pytest_benchmark_update_json(config: Any, benchmarks: Any, output_json: dict[str, Any]) -> None:
+    """The single timings are not needed afterwards, and are most of the file."""
+    for row in output_json["benchmarks"]:
+        row["stats"].pop("data", None)
+
+
+class Measure:
+    """Measures one case; a benchmark calls it once."""
+
+    def __init__(self, benchmark: BenchmarkFixture, config: pytest.Config) -> None:
+        self.benchmark = benchmark
+        self.tiny = config.getoption("--size") == "tiny"
+        self.seconds = config.getoption("--seconds")
+        self.max_gflop = config.getoption("--max-gflop")
+
+    def __call__(
+        self, case: Case, prepare: Prepare, *, gflop: float | None, gb: float, **info: float
+    ) -> None:
+        """Measure, or skip with the reason.
+
+        Args:
+            case: what this is.
+            prepare: makes the inputs and returns the function to time.
+            gflop: useful arithmetic of one call; None where there is none to count.
+            gb: memory that one call and its inputs need, at least.
+            info: more figures for the row.
+        """
+        self._skip_impossible(case, gflop, gb)
+        threads = torch.get_num_threads()
+        run = prepare()
+        started = time.perf_counter()
+        run()
+        first = time.perf_counter() - started
+        peak = machine.fma_peak(threads, 0.002 if self.tiny else 0.05)
+        memory = machine.added_memory(run)
+        once = self._time(run, first)
+        budget = 0.0 if self.tiny else self.seconds
+        rounds = 1 if self.tiny else max(3, min(300, round(budget / once)))
+        self.benchmark.group = case.op
+        self.benchmark.pedantic(run, rounds=rounds)  # type: ignore[no-untyped-call]
+        again = machine.fma_peak(threads, 0.002 if self.tiny else 0.05)
+        self._note(case, gflop, threads, memory, max(peak or 0.0, again or 0.0) or None, info)
+
+    def _time(self, run: Callable[[], object], first: float) -> float:
+        """Seconds of a warm call; a slow first call is not repeated more than once."""
+        best = first
+        for _ in range(1 if self.tiny or first > self.seconds / 4 else 5):
+            started = time.perf_counter()
+            run()
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    def _skip_impossible(self, case: Case, gflop: float | None, gb: float) -> None:
+        if case.backend == "native" and case.op not in NEEDS_NO_OP_KERNEL:
+            if not _native.has_kernel(case.op):
+                reason = _native.why_not() or "it has no kernel in this build"
+                pytest.skip(f"{case.op}: {reason}")
+        free = machine.free_memory_gb()
+        if free is not None and gb > 0.8 * free:
+            pytest.skip(f"needs about {gb:.1f} GB of memory, {free:.1f} GB are free")
+        if gflop is not None and gflop > self.max_gflop:
+            pytest.skip(f"{gflop:.0f} GFLOP; raise --max-gflop ({self.max_gflop:g}) to run it")
+
+    def _note(
+        self,
+        case: Case,
+        gflop: float | None,
+        threads: int,
+        memory: float | None,
+        peak: float | None,
+        info: dict[str, float],
+    ) -> None:
+        median = self.benchmark.stats.stats.median if self.benchmark.stats else None
+        rate = gflop / median if gflop is not None and median else None
+        self.benchmark.extra_info |= {
+            **vars(case),
+            "threads": threads,
+            "isa": _native.isa(),
+            "gflop": gflop,
+            "gflops": rate,
+            "fma_peak_gflops": peak,
+            "percent_of_peak": 100 * rate / peak if rate is not None and peak else None,
+            "added_memory_mb": memory,
+            "load_average": machine.load_average(),
+            **info,
+        }
+
+
+@pytest.fixture
+def measure(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Measure:
+    """Measures one case."""
+    torch.manual_seed(0)
+    return Measure(benchmark, request.config)

@@ -1,0 +1,229 @@
+"""`python -m benchmarks.report out.json`: the README's tables, and plots, from a benchmark run.
+
+Reads what `pytest benchmarks/ --benchmark-json=out.json` wrote; several files are joined (the
+1-thread and the 2-thread run, say). Measures nothing. Tables go to stdout as Markdown; plots need
+matplotlib (pip install ".[plots]").
+"""
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+AXES = ("batch", "classes", "length", "width", "rows")
+BACKENDS = ("eager", "compile", "reference", "numpy", "native")
+TITLES = {
+    "eager": "PyTorch",
+    "compile": "torch.compile",
+    "reference": "our torch path",
+    "numpy": "numpy twin",
+    "native": "native",
+}
+DIRECTIONS = {"forward": "forward", "both": "forward + backward", "run": ""}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured case."""
+
+    info: dict[str, Any]
+    median_ms: float
+    min_ms: float
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.info[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def read(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[Row]]:
+    """The machines and the rows of benchmark files.
+
+    Raises:
+        SystemExit: A file is missing or is not a benchmark result of this project.
+    """
+    machines, rows = [], []
+    for path in paths:
+        try:
+            content = json.loads(path.read_text())
+            machines.append(content["machine_info"] | {"datetime": content["datetime"]})
+            for row in content["benchmarks"]:
+                stats = row["stats"]
+                info = dict.fromkeys(AXES) | row["extra_info"]
+                rows.append(Row(info, 1e3 * stats["median"], 1e3 * stats["min"]))
+                _ = rows[-1].op, rows[-1].backend
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            sys.exit(f"{path}: not the --benchmark-json of this project's benchmarks ({error!r})")
+    return machines, rows
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """One sentence about a machine and how busy it was."""
+    peak = machine.get("fma_peak_gflops")
+    clock = f"multiply-add peak {peak:.1f} GFLOP/s" if peak else "no multiply-add peak (not built)"
+    return (
+        f"{machine.get('cpu_name')}, {machine.get('threads')} thread(s), torch "
+        f"{machine.get('torch_version')}, {clock}, load average "
+        f"{machine.get('load_average', 0):.1f} at the start, {machine.get('datetime', '')[:16]}"
+    )
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, the first column left-aligned, the others right-aligned."""
+    rows = [list(header), ["---"] + ["---:"] * (len(header) - 1), *map(list, lines)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, no exponent; empty when there is none."""
+    if value is None:
+        return ""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.2f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+
+
+def _baseline(rows: list[Row]) -> Row | None:
+    """What the others are compared with: plain PyTorch, or the slower twin."""
+    by_backend = {row.backend: row for row in rows}
+    return next((by_backend[b] for b in ("eager", "reference", "numpy") if b in by_backend), None)
+
+
+def _groups(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows that differ by backend only, in the order of BACKENDS."""
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        sizes = tuple(getattr(row, axis) for axis in AXES)
+        found[(row.op, row.direction, row.threads, *sizes)].append(row)
+    for group in found.values():
+        group.sort(key=lambda row: BACKENDS.index(row.backend))
+    return found
+
+
+def base_table(rows: list[Row]) -> str:
+    """Every op at its base point: time, speed-up, share of the peak, memory."""
+    lines = []
+    for group in _groups(row for row in rows if row.axis == "base").values():
+        baseline = _baseline(group)
+        for row in group:
+            assert baseline is not None
+            lines.append(
+                [
+                    f"{row.op} {DIRECTIONS[row.direction]}".strip(),
+                    str(row.threads),
+                    TITLES[row.backend],
+                    number(row.median_ms),
+                    number(baseline.median_ms / row.median_ms),
+                    number(row.gflops),
+                    number(row.percent_of_peak),
+                    number(row.added_memory_mb),
+                ]
+            )
+    header = ["op", "threads", "backend", "ms", "speed-up", "GFLOP/s", "% of peak", "MB added"]
+    return table(header, lines)
+
+
+def axis_tables(rows: list[Row]) -> str:
+    """One table per op, direction and moved size: ms of each backend, native's speed and share."""
+    parts = []
+    moved = sorted({(r.op, r.direction, r.threads, r.axis) for r in rows if r.axis != "base"})
+    for op, direction, threads, axis in moved:
+        same = [r for r in rows if (r.op, r.direction, r.threads) == (op, direction, threads)]
+        chosen = [row for row in same if row.axis in (axis, "base")]
+        backends = [b for b in BACKENDS if any(row.backend == b for row in chosen)]
+        lines = []
+        for value in sorted({getattr(row, axis) for row in chosen}):
+            at = {row.backend: row for row in chosen if getattr(row, axis) == value}
+            line = [f"{value:,}".replace(",", " ")]
+            line += [number(at[b].median_ms) if b in at else "" for b in backends]
+            native, baseline = at.get("native"), _baseline(list(at.values()))
+            if native is not None and baseline is not None:
+                faster, share = baseline.median_ms / native.median_ms, native.percent_of_peak
+                lines.append([*line, number(faster), number(share)])
+            else:
+                lines.append([*line, "", ""])
+        title = f"**{op} {DIRECTIONS[direction]}".strip() + f", {threads} thread(s), by {axis}**"
+        header = [axis, *(f"{TITLES[b]} ms" for b in backends), "speed-up", "native % of peak"]
+        parts.append(f"{title}\n\n{table(header, lines)}")
+    return "\n\n".join(parts)
+
+
+def plot(rows: list[Row], folder: Path) -> list[Path]:
+    """One figure per op and thread count: ms against each moved size, a line per backend.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for op, threads in sorted({(row.op, row.threads) for row in rows}):
+        mine = [row for row in rows if (row.op, row.threads) == (op, threads)]
+        directions = sorted({row.direction for row in mine}, reverse=True)
+        axes = [axis for axis in AXES if any(row.axis == axis for row in mine)]
+        if not axes:
+            continue
+        figure, panels = pyplot.subplots(
+            len(directions), len(axes), squeeze=False, sharey="row",
+            figsize=(3.4 * len(axes), 2.8 * len(directions)), layout="constrained",
+        )  # fmt: skip
+        for line, direction in zip(panels, directions, strict=True):
+            for panel, axis in zip(line, axes, strict=True):
+                _draw(panel, [row for row in mine if row.direction == direction], axis)
+            line[0].set_ylabel(f"{DIRECTIONS[direction]} ms".strip())
+        panels[0][0].legend(fontsize="small")
+        figure.suptitle(f"{op}, {threads} thread(s)")
+        written.append(folder / f"{op}_{threads}.svg")
+        figure.savefig(written[-1])
+        pyplot.close(figure)
+    return written
+
+
+def _draw(panel: Any, rows: list[Row], axis: str) -> None:
+    for backend in BACKENDS:
+        points = sorted(
+            (getattr(row, axis), row.median_ms)
+            for row in rows
+            if row.backend == backend and row.axis in (axis, "base")
+        )
+        if points:
+            style = "o" if len(points) == 1 else "o-"
+            panel.plot(*zip(*points, strict=True), style, label=TITLES[backend], markersize=3)
+    panel.set(xscale="log", yscale="log", xlabel=axis)
+    panel.grid(alpha=0.3)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, read, print, draw."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
+    parser.add_argument("--plots", type=Path, metavar="DIR", help="also draw, into this folder")
+    parser.add_argument("--short", action="store_true", help="the base points only")
+    arguments = parser.parse_args(argv)
+    machines, rows = read(arguments.files)
+    print("\n".join(f"- {machine_line(machine)}" for machine in machines))
+    print(f"\n{base_table(rows)}")
+    if not arguments.short:
+        print(f"\n{axis_tables(rows)}")
+    if arguments.plots is None:
+        return 0
+    try:
+        written = plot(rows, arguments.plots)
+    except ImportError:
+        print('error: plots need matplotlib: pip install ".[plots]"', file=sys.stderr)
+        return 2
+    print("\n".join(f"wrote {path}" for path in written), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Every op benchmark runs once at tiny size; the report makes tables and plots of the result."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import report, work
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "benchmarks").glob("bench_*.py"))
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The JSON of one tiny run of everything, in a process of its own, as a user starts it."""
+    path = tmp_path_factory.mktemp("benchmarks") / "out.json"
+    command = [sys.executable, "-m", "pytest", "benchmarks/", "--size", "tiny", "--threads", "1"]
+    command += ["-q", "-p", "no:cacheprovider", f"--benchmark-json={path}"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+    return path
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [row["extra_info"] for row in json.loads(path.read_text())["benchmarks"]]
+
+
+def test_every_file_measures_something(result: Path) -> None:
+    assert {row["op"] for row in rows_of(result)} == {f.stem.removeprefix("bench_") for f in FILES}
+
+
+def test_rows_say_what_a_reader_needs(result: Path) -> None:
+    content = json.loads(result.read_text())
+    assert {"cpu_name", "threads", "load_average", "fma_peak_gflops"} <= content[
+        "machine_info"
+    ].keys()
+    for row in content["benchmarks"]:
+        info = row["extra_info"]
+        assert info["threads"] == 1
+        if info["gflop"] is not None:
+            assert info["gflops"] == pytest.approx(info["gflop"] / row["stats"]["median"])
+        if info["gflops"] is not None and info["fma_peak_gflops"] is not None:
+            share = 100 * info["gflops"] / info["fma_peak_gflops"]
+            assert info["percent_of_peak"] == pytest.approx(share)
+
+
+def test_axes_move_one_size_at_a_time(result: Path) -> None:
+    base = {
+        (r["op"], r["backend"], r["direction"]): r for r in rows_of(result) if r["axis"] == "base"
+    }
+    for row in rows_of(result):
+        start = base[row["op"], row["backend"], row["direction"]]
+        moved = {axis for axis in report.AXES if row[axis] != start[axis]}
+        assert moved == ({row["axis"]} if row["axis"] != "base" else set())
+
+
+def test_report_prints_every_row(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main([str(result)]) == 0
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    for line in lines:
+        assert line.count("|") >= 5
+    bases = [row for row in rows_of(result) if row["axis"] == "base"]
+    first_table = printed.split("\n\n")[1].splitlines()
+    assert len(first_table) == len(bases) + 2
+    assert "**top_k, 1 thread(s), by classes**" in printed
+
+
+def test_report_compares_with_plain_torch() -> None:
+    def row(backend: str, ms: float) -> report.Row:
+        info = dict.fromkeys(report.AXES, 1) | {
+            "op": "x", "direction": "run", "threads": 2, "axis": "base", "backend": backend,
+            "gflops": 50.0, "percent_of_peak": 25.0, "added_memory_mb": 1.5,
+        }  # fmt: skip
+        return report.Row(info, ms, ms)
+
+    lines = report.base_table([row("native", 2.0), row("eager", 9.0)]).splitlines()[2:]
+    assert lines[0] == "| x | 2 | PyTorch | 9 | 1 | 50.00 | 25.00 | 1.5 |"
+    assert lines[1] == "| x | 2 | native | 2 | 4.5 | 50.00 | 25.00 | 1.5 |"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed"
+)
+def test_report_draws(result: Path, tmp_path: Path) -> None:
+    assert report.main([str(result), "--short", "--plots", str(tmp_path / "plots")]) == 0
+    assert (tmp_path / "plots" / "top_k_1.svg").stat().st_size > 1000
+
+
+def test_report_refuses_other_files(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text('{"benchmarks": []}')
+    with pytest.raises(SystemExit, match=r"other\.json"):
+        report.main([str(path)])
+
+
+def test_too_much_work_is_a_visible_skip(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "benchmarks/bench_top_k.py", "--size", "tiny"]
+    command += ["-p", "no:cacheprovider", "--max-gflop", "1e-9", "-rs", "-k", "eager"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "raise --max-gflop" in run.stdout
+    assert "passed" not in run.stdout
+
+
+def test_counted_work() -> None:
+    """By hand: B = 2 rows, V = 3, D = 5; sequences of 1 and 3 tokens, D = 4, inner 16."""
+    import torch
+
+    assert work.item_cross_entropy(2, 3, 5, backward=True) == pytest.approx(3 * 2 * 30e-9)
+    assert work.ranking(2, 3, 5) == pytest.approx(60e-9)
+    # Half of each view's own block (four of them) and three whole blocks between views: 5 B^2.
+    assert work.contrast(2, 5, backward=False) == pytest.approx(2 * 5 * 4 * 5e-9)
+    assert work.info_nce(2, 5, backward=True) == pytest.approx(16 * 4 * 5e-9)
+    lengths = torch.tensor([1, 3])
+    projections, feed_forward = 4 * 2 * 4 * 4, 2 * 2 * 4 * 16
+    full = 4 * (projections + feed_forward) + 2 * 2 * 4 * (1 + 6)
+    last = 2 * (projections + feed_forward) + 2 * 2 * 4 * 2 * (1 + 3)
+    expected = 1e-9 * (full + last)
+    assert work.encode(lengths, 4, 16, 2, 2, backward=False) == pytest.approx(expected)
