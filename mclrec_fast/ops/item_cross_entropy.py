@@ -49,10 +49,13 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     h, item_embedding, _, ctx.grad_h, ctx.grad_items = inputs
     _, grad_h, grad_items = output
     ctx.mark_non_differentiable(grad_h, grad_items)
+    ctx.set_materialize_grads(False)  # or backward would get zeros for these two
     ctx.save_for_backward(grad_h, grad_items, h, item_embedding)
 
 
-def _backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if grad_loss is None:
+        return (None,) * 5
     grads = torch.ops.mclrec_fast.item_cross_entropy_backward(grad_loss, *ctx.saved_tensors)
     return (
         grads[0] if ctx.grad_h else None,

@@ -1,0 +1,305 @@
+// Gradients of similarity_cpu.cpp (see there), once per instruction set; after similarity.inl.
+// With S the similarities of a block and W = d loss / d S, d loss / d X_u = W X_v and
+// d loss / d X_v = W^T X_u. W_ij sums the softmax of row i and of column j over the pairs that the
+// block serves, and a few entries of its own: positives, and the largest negative of each row.
+
+// What the rows of one side of a block give W.
+template <class T>
+struct SideGradient {
+  T* shift;              // [B'] Weights of the side
+  T* coefficient;        // [B']
+  T* top;                // [B'] d loss / d (largest negative), with the regulariser only
+  const int32_t* index;  // [B'] where that is
+};
+
+template <class T>
+struct BackwardWork {
+  const Work<T>& work;
+  const SimilarityGradients<T>& gradients;
+  SideGradient<T> side[kMaxBlocks][2] = {};
+  T* positive[kMaxPairs] = {};  // [B'] d loss / d positive
+  T* grad[kMaxViews] = {};      // [B, W'] what the products add to; null where not wanted
+  bool regularised = false;
+};
+
+template <class T>
+void take_sides(BackwardWork<T>& b, Scratch& scratch) {
+  const Plan& plan = b.work.plan;
+  const int64_t rows = plan.padded_batch;
+  const auto zeros = [&] {
+    T* array = scratch.take<T>(rows);
+    std::fill_n(array, rows, T(0));
+    return array;
+  };
+  for (int block = 0; block < plan.blocks; ++block) {
+    for (int side = 0; side < 2; ++side) {
+      b.side[block][side] = {zeros(), zeros(), b.regularised ? zeros() : nullptr,
+                             b.regularised ? b.work.indices + plan.index(block, side) : nullptr};
+    }
+  }
+  for (int pair = 0; pair < b.work.problem.pairs; ++pair) b.positive[pair] = zeros();
+}
+
+// The softmax weights of one side of a pair join those of its self and cross block. `first` says
+// that no earlier pair has used the self block.
+template <class T>
+void add_weights(const BackwardWork<T>& b, int pair, int side, bool first) {
+  const Plan& plan = b.work.plan;
+  const SimilarityPair& views = b.work.problem.pair[pair];
+  const SideGradient<T>& self = b.side[plan.self_block[side == 0 ? views.u : views.v]][0];
+  const SideGradient<T>& cross = b.side[plan.cross_block(pair)][side];
+  const T* shift = b.work.values + plan.pair_shift(pair, side);
+  const T* sum = b.work.values + plan.pair_sum(pair, side);
+  // d / d similarity of the mean over 2B rows of (log-sum-exp - positive) / temperature.
+  const T share = static_cast<T>(double{b.gradients.contrast[views.loss]} /
+                                 (2.0 * plan.batch * b.work.problem.temperature));
+  for (int64_t n = 0; n < plan.batch; ++n) {
+    const T coefficient = share / sum[n];
+    cross.shift[n] = shift[n];
+    cross.coefficient[n] = coefficient;
+    b.positive[pair][n] -= share;
+    if (first) {
+      self.shift[n] = shift[n];
+      self.coefficient[n] = coefficient;
+      continue;
+    }
+    const T low = std::min(self.shift[n], shift[n]);
+    self.coefficient[n] = self.coefficient[n] * std::exp2(low - self.shift[n]) +
+                          coefficient * std::exp2(low - shift[n]);
+    self.shift[n] = low;
+  }
+}
+
+// d / d (positive and largest negative) of relu(p - m) + max(p, m); where they are equal, relu has
+// no gradient and max gives each half. m = max(self, cross) again gives each half when equal.
+template <class T>
+void add_regulariser(const BackwardWork<T>& b, int pair, int side) {
+  const Plan& plan = b.work.plan;
+  const SimilarityPair& views = b.work.problem.pair[pair];
+  const int self_block = plan.self_block[side == 0 ? views.u : views.v];
+  const int cross_block = plan.cross_block(pair);
+  const T* self = b.work.values + plan.top(self_block, 0);
+  const T* cross = b.work.values + plan.top(cross_block, side);
+  const T* positive = b.work.values + plan.positive(pair);
+  const double rows = 2.0 * static_cast<double>(plan.batch);
+  const T share = static_cast<T>(double{b.gradients.regulariser} / rows);
+  // The positive also stands in the sum of the negatives, once for each side.
+  const T in_sum = static_cast<T>(double{b.gradients.regulariser} / (rows * (rows - 2.0)));
+  for (int64_t n = 0; n < plan.batch; ++n) {
+    const T p = positive[n], m = std::max(self[n], cross[n]);
+    const T to_p = p > m ? T(2) : p == m ? T(0.5) : T(0);
+    const T to_m = p > m ? T(-1) : p == m ? T(0.5) : T(1);
+    const T to_self = self[n] > cross[n] ? T(1) : self[n] == cross[n] ? T(0.5) : T(0);
+    b.positive[pair][n] += share * to_p + in_sum;
+    b.side[self_block][0].top[n] += share * to_m * to_self;
+    b.side[cross_block][side].top[n] += share * to_m * (T(1) - to_self);
+  }
+}
+
+// The entries of W that are not softmax weights.
+template <class T>
+void add_entries(const BackwardWork<T>& b, int block, const Range& i, const Range& j, T* w) {
+  const Plan& plan = b.work.plan;
+  const int64_t stride = plan.tile_stride;
+  const bool self = plan.block[block].self(), diagonal = i.begin == j.begin;
+  if (!self && diagonal) {
+    const T* positive = b.positive[plan.pair_of(block)] + i.begin;
+    for (int64_t n = 0; n < i.size(); ++n) w[n * (stride + 1)] += positive[n];
+  }
+  if (!b.regularised) return;
+  const SideGradient<T>& rows = b.side[block][0];
+  const SideGradient<T>& cols = b.side[block][self ? 0 : 1];
+  for (int64_t n = i.begin; n < i.end; ++n) {
+    const int64_t at = rows.index[n];
+    if (at >= j.begin && at < j.end) w[(n - i.begin) * stride + at - j.begin] += rows.top[n];
+  }
+  for (int64_t n = j.begin; n < j.end; ++n) {
+    const int64_t at = cols.index[n];
+    if (at >= i.begin && at < i.end) w[(at - i.begin) * stride + n - j.begin] += cols.top[n];
+  }
+}
+
+// W of tile (i, j) into `w`: from the stored exponentials, or from the product again.
+template <class T>
+void gradient_tile(const BackwardWork<T>& b, int block, int64_t ti, int64_t tj, T* w) {
+  const Plan& plan = b.work.plan;
+  const Range i = plan.tile(ti), j = plan.tile(tj);
+  const int64_t stride = plan.tile_stride, cols = round_up(j.size(), kTileCols<T>);
+  const SideGradient<T>& row = b.side[block][0];
+  const SideGradient<T>& col = b.side[block][plan.block[block].self() ? 0 : 1];
+  const Weights<T> row_weights{row.shift + i.begin, row.coefficient + i.begin};
+  const Weights<T> col_weights{col.shift + j.begin, col.coefficient + j.begin};
+  if (plan.stored) {
+    const int64_t number = plan.tile_number(block, ti, tj);
+    const T* s = b.work.values + plan.exponentials() + number * plan.tile_size();
+    const T shift = b.work.values[plan.tile_shifts() + number];
+    if (shift != std::numeric_limits<T>::infinity()) {
+      weigh_exponentials(s, w, stride, i.size(), cols, shift, row_weights, col_weights);
+    } else {
+      std::copy(s, s + i.size() * stride, w);
+      weigh_similarities(w, stride, i.size(), cols, b.work.scale, row_weights, col_weights);
+    }
+  } else {
+    tile_product(b.work, block, i, j, w);
+    weigh_similarities(w, stride, i.size(), cols, b.work.scale, row_weights, col_weights);
+  }
+  add_entries(b, block, i, j, w);
+}
+
+// grad_u[i] += w x_v[j] and grad_v[j] += w^T x_u[i], where wanted. In a tile on the diagonal of a
+// self block w is symmetric and holds both.
+template <class T>
+void multiply_gradient(const BackwardWork<T>& b, int block, const Range& i, const Range& j,
+                       const T* w) {
+  const Plan& plan = b.work.plan;
+  const int64_t width = plan.padded_width, stride = plan.tile_stride;
+  const Block& views = plan.block[block];
+  if (T* grad = b.grad[views.u]; grad != nullptr) {
+    const T* x = b.work.rows[views.v] + j.begin * width;
+    for (int64_t d = 0; d < width; d += kTileCols<T>) {
+      for (int64_t row = 0; row < i.size();) {
+        const int count = next_tile_rows(i.size() - row);
+        multiply_tile_rows<false, TileStart::kAdd, T>(count, w + row * stride, stride, x + d, width,
+                                                      j.size(), nullptr,
+                                                      grad + (i.begin + row) * width + d, width);
+        row += count;
+      }
+    }
+  }
+  T* grad = b.grad[views.v];
+  if (grad == nullptr || (views.self() && i.begin == j.begin)) return;
+  multiply_transposed<TileStart::kAdd>(w, stride, b.work.rows[views.u] + i.begin * width, width,
+                                       j.size(), width, i.size(), grad + j.begin * width, width);
+}
+
+template <class T>
+void backward_groups(const BackwardWork<T>& b, const GroupTask& task, int worker) {
+  const Plan& plan = b.work.plan;
+  const int64_t per_group = plan.tiles_per_group;
+  T* w = b.work.tile + worker * plan.tile_size();
+  for (int64_t ti = task.gi * per_group; ti < (task.gi + 1) * per_group; ++ti) {
+    for (int64_t tj = task.gj * per_group; tj < (task.gj + 1) * per_group; ++tj) {
+      const Range i = plan.tile(ti), j = plan.tile(tj);
+      if (i.size() <= 0 || j.size() <= 0) continue;
+      if (plan.block[task.block].self() && tj < ti) continue;
+      gradient_tile(b, task.block, ti, tj, w);
+      multiply_gradient(b, task.block, i, j, w);
+    }
+  }
+}
+
+// The gradient of the mean of the negatives, -sum / (N (N - 2)): -2 (sum z - z_i - z_i') per row i
+// with its positive i' (the positives themselves are in `positive`, as entries of W).
+template <class T>
+void add_negative_mean(const BackwardWork<T>& b, int view, int64_t first, int64_t last,
+                       const ViewSums* sums, T* grad, int64_t stride) {
+  const Plan& plan = b.work.plan;
+  const double rows = 2.0 * static_cast<double>(plan.batch);
+  const double factor = -2.0 * double{b.gradients.regulariser} / (rows * (rows - 2.0));
+  std::vector<T> sum(plan.width);
+  for (int pair = 0; pair < b.work.problem.pairs; ++pair) {
+    const SimilarityPair& views = b.work.problem.pair[pair];
+    if (!views.regularised || (views.u != view && views.v != view)) continue;
+    for (int64_t d = 0; d < plan.width; ++d) {
+      sum[d] = static_cast<T>(factor * (sums[views.u].rows[d] + sums[views.v].rows[d]));
+    }
+    const T* own = b.work.problem.x[view];
+    for (int64_t n = first; n < last; ++n) {
+      T* to = grad + n * stride;
+      for (int64_t d = 0; d < plan.width; ++d) {
+        to[d] += sum[d] - static_cast<T>(factor) * own[n * plan.width + d];
+      }
+    }
+  }
+}
+
+// Rows [first, last) of the gradient of a view, finished: through the length for the cosine
+// (d x = (d unit - unit (unit . d unit)) / length), and to where the caller wants it.
+template <class T>
+void finish_rows(const BackwardWork<T>& b, int view, int64_t first, int64_t last,
+                 const ViewSums* sums) {
+  const Plan& plan = b.work.plan;
+  const int64_t width = plan.width, padded_width = plan.padded_width;
+  T* grad = b.grad[view];
+  if (b.regularised) add_negative_mean(b, view, first, last, sums, grad, padded_width);
+  T* out = b.gradients.x[view];
+  if (out == grad) return;
+  for (int64_t n = first; n < last; ++n) {
+    const T* from = grad + n * padded_width;
+    T factor = 1, along = 0;
+    const T* unit = b.work.rows[view] + n * padded_width;
+    if (b.work.problem.cosine) {
+      const T length = b.work.length[view][n];
+      factor = T(1) / std::max(length, T(kCosineEps));
+      for (int64_t d = 0; length > T(kCosineEps) && d < width; ++d) along += from[d] * unit[d];
+    }
+    T* to = out + n * width;
+    for (int64_t d = 0; d < width; ++d) {
+      const T value = (from[d] - along * unit[d]) * factor;
+      to[d] = b.gradients.add ? to[d] + value : value;
+    }
+  }
+}
+
+template <class T>
+void prepare_gradients(BackwardWork<T>& b, Scratch& scratch) {
+  const Plan& plan = b.work.plan;
+  const SimilarityProblem<T>& problem = b.work.problem;
+  for (int pair = 0; pair < problem.pairs; ++pair) b.regularised |= problem.pair[pair].regularised;
+  take_sides(b, scratch);
+  bool seen[kMaxViews] = {};
+  for (int pair = 0; pair < problem.pairs; ++pair) {
+    const SimilarityPair& views = problem.pair[pair];
+    for (int side = 0; side < 2; ++side) {
+      bool& known = seen[side == 0 ? views.u : views.v];
+      add_weights(b, pair, side, !known);
+      known = true;
+      if (views.regularised) add_regulariser(b, pair, side);
+    }
+  }
+  const bool direct = !problem.cosine && plan.padded_width == plan.width && !b.gradients.add;
+  for (int view = 0; view < problem.views; ++view) {
+    if (b.gradients.x[view] == nullptr) continue;
+    const int64_t size = plan.batch * plan.padded_width;
+    b.grad[view] = direct ? b.gradients.x[view] : scratch.take<T>(size);
+  }
+}
+
+template <class T>
+void backward(const SimilarityProblem<T>& problem, const T* values, const int32_t* indices,
+              const SimilarityGradients<T>& gradients) {
+  const Plan plan = make_plan(problem);
+  Scratch scratch;
+  Work<T> work{problem, plan};
+  // Read only from here on.
+  work.values = const_cast<T*>(values);
+  work.indices = const_cast<int32_t*>(indices);
+  prepare(work, scratch, !plan.stored);
+  BackwardWork<T> b{work, gradients};
+  prepare_gradients(b, scratch);
+  const int64_t pieces = (plan.batch + kMaxTile - 1) / kMaxTile;
+  const auto for_rows = [&](const auto& task) {
+    parallel_tasks(problem.views * pieces, [&](int64_t t, int) {
+      const int64_t first = t % pieces * kMaxTile;
+      const int view = static_cast<int>(t / pieces);
+      if (b.grad[view] != nullptr) task(view, first, std::min(first + kMaxTile, plan.batch));
+    });
+  };
+  for_rows([&](int view, int64_t first, int64_t last) {
+    std::fill(b.grad[view] + first * plan.padded_width, b.grad[view] + last * plan.padded_width,
+              T(0));
+  });
+  const auto wanted = [&](int block) {
+    return b.grad[plan.block[block].u] != nullptr || b.grad[plan.block[block].v] != nullptr;
+  };
+  for (const std::vector<GroupTask>& round : backward_rounds(plan, wanted)) {
+    parallel_tasks(static_cast<int64_t>(round.size()), [&](int64_t t, int worker) {
+      backward_groups(b, round[static_cast<size_t>(t)], worker);
+    });
+  }
+  ViewSums sums[kMaxViews];
+  for (int view = 0; b.regularised && view < problem.views; ++view) {
+    sums[view] = sum_view(work, view);
+  }
+  for_rows([&](int view, int64_t first, int64_t last) { finish_rows(b, view, first, last, sums); });
+}
