@@ -51,10 +51,21 @@ def pair_scores(h: Tensor, item_embedding: Tensor, rows: Tensor, items: Tensor) 
     Returns:
         Scores, the shape of `rows`.
     """
-    total = h.new_zeros(rows.shape)
-    step = fused_multiply_add if h.dtype == torch.float32 else _multiply_add
-    for d in range(h.shape[1]):
-        total = step(h[:, d][rows], item_embedding[:, d][items], total)
+    flat_rows, flat_items = rows.flatten(), items.flatten()
+    pieces = [
+        _chains(h[flat_rows[part]], item_embedding[flat_items[part]])
+        for part in rows_in_chunks(len(flat_rows), h.shape[1])
+    ]
+    return torch.cat(pieces).view(rows.shape) if pieces else h.new_zeros(rows.shape)
+
+
+def _chains(left: Tensor, right: Tensor) -> Tensor:
+    """Return the dot products [P] of the rows of two [P, D] matrices, summed in order."""
+    step = fused_multiply_add if left.dtype == torch.float32 else _multiply_add
+    left, right = left.t().contiguous(), right.t().contiguous()  # [D, P]
+    total = left.new_zeros(left.shape[1])
+    for a, b in zip(left, right, strict=True):
+        total = step(a, b, total)
     return total
 
 
@@ -62,25 +73,52 @@ def _multiply_add(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return c + a * b
 
 
-def comparison_slack(h: Tensor, item_embedding: Tensor) -> Tensor:
-    """Bound, per row, how far apart two products must be for their order to be certain.
-
-    Any order of summation errs by at most about D u sum_d |h_d e_d|, u the unit roundoff, and the
-    sum is at most |h| |e|. Two scores, each in two orders: four such errors. (This holds for full
-    precision products; reduced-precision modes of the matrix product are outside the bound.)
+def score_bound(h: Tensor, item_embedding: Tensor) -> Tensor:
+    """Bound |h| max |e| of the size of each row's scores; infinite where it cannot be computed.
 
     Args:
         h: Row vectors [B, D].
         item_embedding: Item vectors [V, D].
 
     Returns:
-        Slack [B], the dtype of `h`; positive, infinite where the bound cannot be computed.
+        [B], the dtype of `h`.
     """
-    roundoff = torch.finfo(h.dtype).eps / 2
     largest = item_embedding.norm(dim=1).max() if len(item_embedding) else h.new_zeros(())
-    factor = 4.1 * (h.shape[1] + 2) * roundoff
-    slack: Tensor = factor * h.norm(dim=1) * largest + torch.finfo(h.dtype).tiny
-    return slack.nan_to_num(nan=torch.inf, posinf=torch.inf)
+    bound: Tensor = h.norm(dim=1) * largest
+    return bound.nan_to_num(nan=torch.inf, posinf=torch.inf)
+
+
+def comparison_slack(bound: Tensor, depth: int) -> Tensor:
+    """How far apart two products must be for their order to be certain.
+
+    Any order of summation errs by at most about D u sum_d |h_d e_d|, u the unit roundoff, and the
+    sum is at most |h| |e|. Two scores, each in two orders: four such errors. (This holds for full
+    precision products; reduced-precision modes of the matrix product are outside the bound.)
+
+    Args:
+        bound: `score_bound` of the rows [B].
+        depth: D.
+
+    Returns:
+        Slack [B], positive.
+    """
+    info = torch.finfo(bound.dtype)
+    return 4.1 * (depth + 2) * (info.eps / 2) * bound + info.tiny
+
+
+def finite_rows(scores: Tensor, bound: Tensor) -> Tensor:
+    """Whether all scores of each row are finite; they are looked at only where no bound says so.
+
+    Args:
+        scores: [n, V].
+        bound: `score_bound` of the rows [n].
+
+    Returns:
+        bool [n].
+    """
+    if bool((bound < torch.finfo(bound.dtype).max / 2).all()):
+        return torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    return torch.isfinite(scores).all(dim=1)
 
 
 def rows_in_chunks(batch: int, classes: int, elements: int = 1 << 20) -> list[slice]:

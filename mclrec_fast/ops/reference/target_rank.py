@@ -7,7 +7,13 @@ Source: the protocol of sequential recommendation with ties counted (see ops/tar
 import torch
 from torch import Tensor
 
-from .fixed_order import comparison_slack, pair_scores, rows_in_chunks
+from .fixed_order import (
+    comparison_slack,
+    finite_rows,
+    pair_scores,
+    rows_in_chunks,
+    score_bound,
+)
 
 
 def target_rank(
@@ -28,7 +34,8 @@ def target_rank(
         with a non-finite score is -1 throughout.
     """
     B, V = len(h), len(item_embedding)
-    slack = comparison_slack(h, item_embedding[1:])  # [B]
+    bound = score_bound(h, item_embedding[1:])  # [B]
+    slack = comparison_slack(bound, h.shape[1])  # [B]
     every = torch.arange(B, device=h.device)
     exact_target = pair_scores(h, item_embedding, every, targets)  # [B]
     transposed = item_embedding.t()
@@ -49,14 +56,14 @@ def target_rank(
         seen_row, seen = _pairs(history, history_offsets[chunk.start : chunk.stop + 1])
         margin = slack[chunk].unsqueeze(1)  # [n, 1]
         difference = h[chunk] @ transposed  # [n, V], from the target's score in a moment
-        low, high = difference[:, 1:].aminmax(dim=1)
-        finite[chunk] = torch.isfinite(low) & torch.isfinite(high)
+        finite[chunk] = finite_rows(difference[:, 1:], bound[chunk])
         difference -= difference[local, targets[chunk]].unsqueeze(1)
         difference[:, 0] = -torch.inf
         near = (difference.abs() <= margin).to(torch.uint8)
         near[local, targets[chunk]] = 0
         near[seen_row, seen] *= 2
-        row, item = torch.nonzero(near, as_tuple=True)
+        found = _nonzero(near.view(-1))
+        row, item = found // V, found % V
         close.append((row + chunk.start, item, near[row, item]))
         # The rest is certain. Sums of zeros and ones: exact in float32 below 2^24 items.
         certain = difference.gt_(margin)
@@ -69,6 +76,16 @@ def target_rank(
         settle()
     counts[0::2] += counts[1::2] // 2
     return torch.where(finite, counts, -1)
+
+
+def _nonzero(flags: Tensor) -> Tensor:
+    """Indices of the few bytes of a long uint8 vector that are not zero, eight looked at a time."""
+    whole = len(flags) // 8 * 8
+    words = flags[:whole].view(torch.int64).nonzero()  # [W, 1]
+    byte = torch.arange(8, device=flags.device)
+    rest = torch.arange(whole, len(flags), device=flags.device)
+    candidates = torch.cat(((8 * words + byte).flatten(), rest))
+    return candidates[flags[candidates] != 0]
 
 
 def _pairs(items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,13 @@ Defines what the native kernel computes; not differentiable.
 import torch
 from torch import Tensor
 
-from .fixed_order import comparison_slack, pair_scores, rows_in_chunks
+from .fixed_order import (
+    comparison_slack,
+    finite_rows,
+    pair_scores,
+    rows_in_chunks,
+    score_bound,
+)
 
 
 def top_k(
@@ -29,7 +35,8 @@ def top_k(
     B, V = len(h), len(item_embedding)
     best = h.new_full((B, k), -torch.inf)
     best_items = torch.zeros((B, k), dtype=torch.int64, device=h.device)
-    slack = comparison_slack(h, item_embedding[1:])  # [B]
+    bound = score_bound(h, item_embedding[1:])  # [B]
+    slack = comparison_slack(bound, h.shape[1])  # [B]
     transposed = item_embedding.t()
     kept = min(k, V)
     for chunk in rows_in_chunks(B, V) if kept else []:
@@ -37,9 +44,7 @@ def top_k(
         offsets = exclude_offsets[chunk.start : chunk.stop + 1]
         removed = exclude[int(offsets[0]) : int(offsets[-1])].long()
         scores = h[chunk] @ transposed  # [n, V]
-        scores[:, 0] = 0  # does not count as a score
-        low, high = scores.aminmax(dim=1)
-        finite = torch.isfinite(low) & torch.isfinite(high)
+        finite = finite_rows(scores[:, 1:], bound[chunk])
         scores[:, 0] = -torch.inf
         scores[torch.repeat_interleave(rows, offsets.diff()), removed] = -torch.inf
         scores[~finite] = -torch.inf
