@@ -18,7 +18,8 @@ import torch
 from benchmarks import machine, shapes
 from mclrec_fast import _native
 from mclrec_fast import config as configuration
-from mclrec_fast.config import Config, Given
+from mclrec_fast.config import Config
+from mclrec_fast.config_keys import Given, check, show
 from mclrec_fast.data import InteractionLog, load_dataset, split
 from mclrec_fast.errors import InputError
 from mclrec_fast.ops.philox import shuffle_order
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = {name: getattr(arguments, name) for name in named} | {"batch_size": arguments.batch}
     try:
         given = {
-            name: Given(configuration.check(key, Given(text, f"--{name}"), text=True), f"--{name}")
+            name: Given(check(key, Given(text, f"--{name}"), text=True), f"--{name}")
             for name, text in values.items()
             if text is not None and (key := configuration.KEYS[name])
         }
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:
-        print("\n".join(f"{name:<24}{configuration.show(v)}" for name, v in figures.items()))
+        print("\n".join(f"{name:<24}{show(v)}" for name, v in figures.items()))
     return 0
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import config as configuration
-from .config import KEYS, Given, Key
+from .config import KEYS
+from .config_keys import Given, Key, check, show
 from .errors import InputError, RunError
 
 INPUT_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
@@ -79,7 +80,7 @@ def add_config_options(
 
 
 def _argument(key: Key) -> dict[str, Any]:
-    default = "" if key.default is None else f" (default: {configuration.show(key.default)})"
+    default = "" if key.default is None else f" (default: {show(key.default)})"
     common = {"dest": key.name, "default": None, "help": (key.help + default).replace("%", "%%")}
     if key.kind is bool:
         return {"action": _Switch, "nargs": 0, **common}
@@ -127,7 +128,7 @@ def collect(namespace: argparse.Namespace) -> dict[str, Given]:
     given: dict[str, Given] = {}
     for key in KEYS.values():
         for text in getattr(namespace, key.name, None) or []:
-            value = configuration.check(key, Given(text, key.option), text=True)
+            value = check(key, Given(text, key.option), text=True)
             _put(given, key.name, Given(value, key.option))
     for assignment in getattr(namespace, "assignments", []):
         _put(given, *configuration.parse_assignment(assignment))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from . import _cli
 from . import config as configuration
-from .config import Given
+from .config_keys import Given
 from .errors import InputError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any
 
 from . import _cli
 from . import config as configuration
-from .config import Given, Resolved
+from .config import Resolved
+from .config_keys import Given
 from .errors import InputError
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from mclrec_fast import config as c
+from mclrec_fast.config_keys import Given, check
 from mclrec_fast.errors import InputError
 
 
-def given(*assignments: str) -> dict[str, c.Given]:
+def given(*assignments: str) -> dict[str, Given]:
     return dict(c.parse_assignment(text) for text in assignments)
 
 
@@ -27,7 +28,7 @@ def test_defaults_are_the_beauty_row_and_the_official_schedule() -> None:
 
 def test_defaults_pass_their_own_checks() -> None:
     for key in c.KEYS.values():
-        assert c.check(key, c.Given(key.default, "default")) == key.default
+        assert check(key, Given(key.default, "default")) == key.default
 
 
 @pytest.mark.parametrize(

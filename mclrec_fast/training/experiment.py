@@ -14,7 +14,8 @@ import torch
 
 from .. import _native
 from .. import config as configuration
-from ..config import Config, Given, Resolved
+from ..config import Config, Resolved
+from ..config_keys import Given, show
 from ..errors import InputError
 from ..evaluation import rank_by_scores
 from ..model import MCLRec
@@ -177,7 +178,7 @@ def changed(config: Config, given: Mapping[str, Given]) -> Config:
         if name not in CHANGEABLE:
             raise InputError(
                 f"{value.origin}: a resumed run keeps its {name} = "
-                f"{configuration.show(tree[section][name])}; start a new run to change it "
+                f"{show(tree[section][name])}; start a new run to change it "
                 f"(a resumed run may change: {', '.join(CHANGEABLE)})"
             )
         tree[section][name] = value.value

@@ -1,0 +1,211 @@
+"""What a configuration key is: its type, its range, and how a value is checked against them.
+
+Which keys there are is config.py's business. Values are converted by their type and nothing is ever
+evaluated.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import field
+from types import NoneType, UnionType
+from typing import Any, NamedTuple, get_args, get_origin
+
+from .errors import InputError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    key: str = "",
+    flag: bool = False,
+    choices: Iterable[str] = (),
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
+    metavar: str = "",
+) -> Any:
+    """A dataclass field that knows its help text and its range; `flag` makes it an option."""
+    return field(
+        default=default,
+        metadata={
+            "help": help,
+            "key": key,
+            "flag": flag,
+            "choices": tuple(choices),
+            "low": low,
+            "above": above,
+            "high": high,
+            "below": below,
+            "metavar": metavar,
+        },
+    )
+
+
+class Key(NamedTuple):
+    """One configuration key: its place, its type and its range."""
+
+    name: str
+    section: str
+    attribute: str
+    kind: type[Any]
+    optional: bool
+    default: Any
+    help: str
+    flag: bool
+    choices: tuple[str, ...]
+    low: float | None
+    above: float | None
+    high: float | None
+    below: float | None
+    metavar: str
+
+    @property
+    def option(self) -> str:
+        """The command-line spelling, for keys that have an option of their own."""
+        return "--" + self.name.replace("_", "-")
+
+
+class Given(NamedTuple):
+    """A value somebody chose, and where: `origin` is part of error messages and of the diff."""
+
+    value: Any
+    origin: str
+
+
+def collect_keys(sections: Mapping[str, type[Any]]) -> dict[str, Key]:
+    """The keys of some sections by name, in the order of the fields.
+
+    Raises:
+        TypeError: two fields have one name (a mistake in this package).
+    """
+    keys: dict[str, Key] = {}
+    for section, cls in sections.items():
+        for entry in dataclasses.fields(cls):
+            annotation: Any = entry.type
+            optional = get_origin(annotation) is UnionType
+            if optional:
+                (annotation,) = (a for a in get_args(annotation) if a is not NoneType)
+            meta = dict(entry.metadata)
+            name = meta.pop("key") or entry.name
+            if name in keys:
+                raise TypeError(f"configuration key {name!r} is defined twice")
+            keys[name] = Key(
+                name=name,
+                section=section,
+                attribute=entry.name,
+                kind=annotation,
+                optional=optional,
+                default=entry.default,
+                **meta,
+            )
+    return keys
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"`, or nothing when no known word is close."""
+    options = {k.lower(): k for k in known}
+    match = difflib.get_close_matches(word.lower(), list(options), n=1, cutoff=0.6)
+    return f"; did you mean {options[match[0]]!r}?" if match else ""
+
+
+def _range_text(key: Key) -> str:
+    parts = []
+    if key.low is not None:
+        parts.append(f"at least {key.low:g}")
+    if key.above is not None:
+        parts.append(f"above {key.above:g}")
+    if key.high is not None:
+        parts.append(f"at most {key.high:g}" if key.high < 2**53 else f"at most {int(key.high)}")
+    if key.below is not None:
+        parts.append(f"below {key.below:g}")
+    return " and ".join(parts)
+
+
+def _in_range(key: Key, value: float) -> bool:
+    return (
+        (key.low is None or value >= key.low)
+        and (key.above is None or value > key.above)
+        and (key.high is None or value <= key.high)
+        and (key.below is None or value < key.below)
+    )
+
+
+def _kind_text(key: Key) -> str:
+    name = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+    }[key.kind]
+    return name + (" or none" if key.optional and key.kind is not str else "")
+
+
+def _from_text(key: Key, text: str) -> Any:
+    """Text from a command line as the key's type; raises ValueError when it is not one."""
+    if key.optional and key.kind is not str and text.lower() == "none":
+        return None
+    if key.kind is bool:
+        return {
+            "true": True,
+            "yes": True,
+            "1": True,
+            "false": False,
+            "no": False,
+            "0": False,
+        }[text.lower()]
+    return key.kind(text)
+
+
+def _from_typed(key: Key, value: Any) -> Any:
+    """A TOML or JSON value as the key's type; raises ValueError when it is another one."""
+    if value is None and key.optional:
+        return None
+    if key.kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not key.kind:
+        raise ValueError
+    return value
+
+
+def check(key: Key, given: Given, *, text: bool = False) -> Any:
+    """The value as the key's type and within its range.
+
+    Args:
+        key: the key.
+        given: the value and where it was found.
+        text: the value is command-line text, to be converted.
+
+    Raises:
+        InputError: wrong type, not among the choices, or out of range.
+    """
+    try:
+        value = _from_text(key, given.value) if text else _from_typed(key, given.value)
+    except (ValueError, KeyError):
+        raise InputError(
+            f"{given.origin}: {key.name} must be {_kind_text(key)}, not {given.value!r}"
+        ) from None
+    if value is None:
+        return None
+    if key.choices and value not in key.choices:
+        raise InputError(
+            f"{given.origin}: {key.name} must be one of {', '.join(key.choices)}, "
+            f"not {value!r}{did_you_mean(value, key.choices)}"
+        )
+    if key.kind in (int, float) and not (math.isfinite(value) and _in_range(key, value)):
+        raise InputError(
+            f"{given.origin}: {key.name} must be {_range_text(key) or 'finite'}, not {value!r}"
+        )
+    if key.kind is str and not value:
+        raise InputError(f"{given.origin}: {key.name} must not be empty")
+    return value
+
+
+def show(value: Any) -> str:
+    """A value as a reader would write it in a configuration file."""
+    if value is None:
+        return "unset"
+    return str(value).lower() if isinstance(value, bool) else str(value)
