@@ -122,10 +122,15 @@ def _auto(device: str) -> dict[str, str | None]:
 
 
 def _operators() -> list[str]:
-    """Low-level operators that this package defines, by name."""
+    """Low-level operators that want a kernel, by name; those written in Python are left out."""
     prefix = f"{_native.NAMESPACE}::"
-    names = torch._C._dispatch_get_all_op_names()
-    return sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    names = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith(prefix)]
+    in_python = torch._C._dispatch_has_kernel_for_dispatch_key
+    return sorted(
+        name.removeprefix(prefix)
+        for name in names
+        if not in_python(name, "CompositeExplicitAutograd")
+    )
 
 
 def report(facts: dict[str, Any]) -> str:
