@@ -76,94 +76,131 @@ void prepare(Work<T>& work, Scratch& scratch, bool panels) {
   });
 }
 
-// s [I, J] = the similarities of tile (i, j) of a block, before scaling. Columns up to whole
-// register tiles beyond J are -infinity, and so is the diagonal of a self block.
+// Tile (i, j) of a block.
 template <class T>
-void tile_product(const Work<T>& work, int b, const Range& i, const Range& j, T* s) {
+struct Tile {
+  const Work<T>& work;
+  int block;
+  Range i, j;
+
+  bool self() const { return work.plan.block[block].self(); }
+  bool diagonal() const { return i.begin == j.begin; }
+  bool triangle() const { return self() && diagonal(); }
+  int64_t cols() const { return round_up(j.size(), kTileCols<T>); }
+};
+
+// One panel of columns of the similarities, before scaling: s [rows, kTileCols] at column `col` of
+// the tile. Columns beyond J are -infinity, and so is what lies on or below the diagonal of a
+// triangle. Returns the number of rows.
+template <class T>
+int64_t panel_product(const Tile<T>& tile, int64_t col, T* s) {
   constexpr int kCols = kTileCols<T>;
+  const Work<T>& work = tile.work;
   const Plan& plan = work.plan;
-  const T* a = work.rows[plan.block[b].u] + i.begin * plan.padded_width;
-  const T* panel = work.panels[plan.block[b].v] + j.begin * plan.width;
-  for (int64_t col = 0; col < j.size(); col += kCols, panel += kCols * plan.width) {
-    for (int64_t row = 0; row < i.size();) {
-      const int count = next_tile_rows(i.size() - row);
-      multiply_tile_rows<false, TileStart::kZero, T>(
-          count, a + row * plan.padded_width, plan.padded_width, panel, kCols, plan.width, nullptr,
-          s + row * plan.tile_stride + col, plan.tile_stride);
-      row += count;
-    }
+  const int64_t rows = end_row<T>(tile.triangle(), col, tile.i.size());
+  const T* a = work.rows[plan.block[tile.block].u] + tile.i.begin * plan.padded_width;
+  const T* panel = work.panels[plan.block[tile.block].v] + (tile.j.begin + col) * plan.width;
+  for (int64_t row = 0; row < rows;) {
+    const int count = next_tile_rows(rows - row);
+    multiply_tile_rows<false, TileStart::kZero, T>(
+        count, a + row * plan.padded_width, plan.padded_width, panel, kCols, plan.width, nullptr,
+        s + row * plan.tile_stride, plan.tile_stride);
+    row += count;
   }
-  const int64_t end = round_up(j.size(), kCols);
-  for (int64_t row = 0; end > j.size() && row < i.size(); ++row) {
-    std::fill(s + row * plan.tile_stride + j.size(), s + row * plan.tile_stride + end,
-              kMinusInfinity<T>);
+  const int64_t used = std::min<int64_t>(tile.j.size() - col, kCols);
+  for (int64_t row = 0; used < kCols && row < rows; ++row) {
+    T* to = s + row * plan.tile_stride;
+    std::fill(to + used, to + kCols, kMinusInfinity<T>);
   }
-  if (!plan.block[b].self() || i.begin != j.begin) return;
-  for (int64_t row = 0; row < i.size(); ++row) s[row * (plan.tile_stride + 1)] = kMinusInfinity<T>;
+  for (int64_t row = col; tile.triangle() && row < rows; ++row) {
+    T* to = s + row * plan.tile_stride;
+    std::fill(to, to + row - col + 1, kMinusInfinity<T>);
+  }
+  return rows;
 }
 
-// Tile (i, j) of a block: its exponentials in place of the similarities, their shift (infinity
-// where the similarities had to stay), and its statistics joined to the groups'.
-template <class T>
-T forward_tile(const Work<T>& work, int b, const Range& i, const Range& j, T* s,
-               const Statistics<T>& rows, const Statistics<T>& cols) {
+// The similarities of the tile, and the maxima of its rows and columns. The positives [I], null
+// where the tile has none, stay out of the maxima.
+template <bool kIndex, class T>
+void product_and_maxima(const Tile<T>& tile, T* s, T* positive, const Statistics<T>& rows,
+                        const Statistics<T>& cols) {
   constexpr int kCols = kTileCols<T>;
-  const int64_t stride = work.plan.tile_stride;
-  const int64_t ni = i.size(), nj = j.size(), pi = round_up(ni, kCols), pj = round_up(nj, kCols);
-  const bool self = work.plan.block[b].self(), diagonal = i.begin == j.begin;
-  T row_top[kMaxTile], col_top[kMaxTile], row_shift[kMaxTile], col_shift[kMaxTile];
-  T row_sum[kMaxTile] = {}, col_sum[kMaxTile];
-  int32_t row_index[kMaxTile], col_index[kMaxTile];
-  tile_product(work, b, i, j, s);
-  T* positive = nullptr;
-  if (!self && diagonal) {
-    positive = work.values + work.plan.positive(work.plan.pair_of(b)) + i.begin;
-    for (int64_t n = 0; n < ni; ++n) {
+  const int64_t stride = tile.work.plan.tile_stride;
+  RowMaxima<T> maxima;
+  maxima.start(tile.i.size());
+  for (int64_t col = 0; col < tile.cols(); col += kCols) {
+    const int64_t count = panel_product(tile, col, s + col);
+    const int64_t end = positive != nullptr ? std::min(col + kCols, count) : 0;
+    for (int64_t n = col; n < end; ++n) {
       positive[n] = s[n * (stride + 1)];
       s[n * (stride + 1)] = kMinusInfinity<T>;
     }
+    panel_maxima<kIndex>(s + col, stride, count, col, maxima, cols.top + col, cols.index + col);
+    for (int64_t n = col; n < end; ++n) s[n * (stride + 1)] = positive[n];
+  }
+  row_maxima<kIndex>(maxima, tile.i.size(), rows.top, rows.index);
+}
+
+// The largest similarity of each row and column, positives included, in powers of two. In a
+// triangle row n and column n are the same row, which may have entries in only one of them. Returns
+// the smallest and the largest.
+template <class T>
+std::pair<T, T> find_shifts(const Tile<T>& tile, const T* positive, const Statistics<T>& rows,
+                            const Statistics<T>& cols) {
+  T low = std::numeric_limits<T>::max(), high = kFloor<T>;
+  const auto find = [&](const Statistics<T>& side, const Statistics<T>& other, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      T top = side.top[i];
+      if (positive != nullptr) top = std::max(top, positive[i]);
+      if (tile.triangle()) top = std::max(top, other.top[i]);
+      low = std::min(low, top);
+      high = std::max(high, top);
+      side.shift[i] = top * tile.work.scale;
+    }
+  };
+  find(rows, cols, tile.i.size());
+  find(cols, rows, tile.j.size());
+  return {low * tile.work.scale, high * tile.work.scale};
+}
+
+// The tile's exponentials in place of the similarities and its statistics joined to the groups';
+// returns the exponentials' shift, infinity where the similarities had to stay.
+template <class T>
+T forward_tile(const Tile<T>& tile, T* s, const Statistics<T>& rows, const Statistics<T>& cols) {
+  const Work<T>& work = tile.work;
+  const int64_t stride = work.plan.tile_stride, ni = tile.i.size(), nj = tile.j.size();
+  T row_top[kMaxTile], col_top[kMaxTile], row_shift[kMaxTile], col_shift[kMaxTile];
+  T row_sum[kMaxTile] = {}, col_sum[kMaxTile];
+  int32_t row_index[kMaxTile], col_index[kMaxTile];
+  const Statistics<T> own_rows{row_top, row_index, row_shift, row_sum};
+  const Statistics<T> own_cols{col_top, col_index, col_shift, col_sum};
+  T* positive = nullptr;
+  if (!tile.self() && tile.diagonal()) {
+    positive = work.values + work.plan.positive(work.plan.pair_of(tile.block)) + tile.i.begin;
   }
   if (work.regularised()) {
-    tile_maxima<true>(s, stride, ni, pj, row_top, row_index, col_top, col_index);
+    product_and_maxima<true>(tile, s, positive, own_rows, own_cols);
   } else {
-    tile_maxima<false>(s, stride, ni, pj, row_top, row_index, col_top, col_index);
+    product_and_maxima<false>(tile, s, positive, own_rows, own_cols);
   }
-  std::copy(row_top, row_top + ni, row_shift);
-  std::copy(col_top, col_top + nj, col_shift);
-  for (int64_t n = 0; positive != nullptr && n < ni; ++n) {
-    s[n * (stride + 1)] = positive[n];
-    row_shift[n] = std::max(row_shift[n], positive[n]);
-    col_shift[n] = std::max(col_shift[n], positive[n]);
+  const auto [low, shift] = find_shifts(tile, positive, own_rows, own_cols);
+  // Up to whole vectors: nothing that could raise a group's shift.
+  std::fill(row_shift + ni, row_shift + kMaxTile, shift);
+  std::fill(col_shift + nj, col_shift + kMaxTile, shift);
+  const bool close = shift - low <= kSpread<T>;
+  T shifts[kMaxTile];
+  if (close) {
+    std::fill(shifts, shifts + kMaxTile, shift);
+    tile_exponentials(s, stride, ni, tile.cols(), tile.triangle(), work.scale, shift, row_sum,
+                      col_sum);
+  } else {
+    tile_exponentials_apart(s, stride, ni, tile.cols(), tile.triangle(), work.scale, row_shift,
+                            col_shift, row_sum, col_sum);
   }
-  T low = row_shift[0], high = low;
-  for (int64_t n = 0; n < ni; ++n) {
-    low = std::min(low, row_shift[n]);
-    high = std::max(high, row_shift[n]);
-    row_shift[n] *= work.scale;
-  }
-  for (int64_t n = 0; n < nj; ++n) {
-    low = std::min(low, col_shift[n]);
-    high = std::max(high, col_shift[n]);
-    col_shift[n] *= work.scale;
-  }
-  std::fill(row_shift + ni, row_shift + pi, high * work.scale);
-  std::fill(col_shift + nj, col_shift + pj, high * work.scale);
-  const Statistics<T> tile_rows{row_top, row_index, row_shift, row_sum};
-  const Statistics<T> tile_cols{col_top, col_index, col_shift, col_sum};
-  const bool both =
-      !self || !diagonal;  // the columns of a self block's diagonal are its rows again
-  if ((high - low) * work.scale <= kSpread<T>) {
-    T shift[kMaxTile];
-    std::fill(shift, shift + kMaxTile, high * work.scale);
-    tile_exponentials(s, stride, ni, pj, work.scale, shift[0], row_sum, col_sum);
-    merge(rows, tile_rows, shift, ni, j.begin);
-    if (both) merge(cols, tile_cols, shift, nj, i.begin);
-    return shift[0];
-  }
-  tile_exponentials_apart(s, stride, ni, pj, work.scale, row_shift, col_shift, row_sum, col_sum);
-  merge(rows, tile_rows, row_shift, ni, j.begin);
-  if (both) merge(cols, tile_cols, col_shift, nj, i.begin);
-  return std::numeric_limits<T>::infinity();
+  // Columns first: in a triangle they are rows too, met by earlier ones there.
+  merge(cols, own_cols, close ? shifts : col_shift, nj, tile.i.begin);
+  merge(rows, own_rows, close ? shifts : row_shift, ni, tile.j.begin);
+  return close ? shift : std::numeric_limits<T>::infinity();
 }
 
 template <class T>
@@ -174,12 +211,16 @@ void start(const Statistics<T>& group, int64_t n, T scale) {
   std::fill_n(group.sum, n, T(0));
 }
 
-// What a stored tile of `rows` x `cols` does not use; no memory leaves a kernel uninitialised.
+// Zeros where a tile holds nothing: no memory leaves a kernel uninitialised, and the products of
+// the gradient may read what lies below a triangle.
 template <class T>
-void clear_unused(const Plan& plan, int64_t rows, int64_t cols, T* s) {
+void clear_unused(const Tile<T>& tile, T* s) {
+  const Plan& plan = tile.work.plan;
   for (int64_t row = 0; row < plan.tile_rows; ++row) {
-    const int64_t used = row < rows ? std::max<int64_t>(cols, 0) : 0;
-    std::fill(s + row * plan.tile_stride + used, s + (row + 1) * plan.tile_stride, T(0));
+    T* at = s + row * plan.tile_stride;
+    const int64_t used = row < tile.i.size() ? std::max<int64_t>(tile.j.size(), 0) : 0;
+    std::fill(at + used, at + plan.tile_stride, T(0));
+    std::fill(at, at + std::min(first_col<T>(tile.triangle(), row), used), T(0));
   }
 }
 
@@ -194,16 +235,15 @@ void forward_groups(const Work<T>& work, int b, int64_t gi, int64_t gj, bool sto
   start(rows_of(plan.group(gi).begin), padded(plan.group(gi)), work.scale);
   if (!self || gi != gj) start(cols_of(plan.group(gj).begin), padded(plan.group(gj)), work.scale);
   for (int64_t ti = gi * plan.tiles_per_group; ti < (gi + 1) * plan.tiles_per_group; ++ti) {
-    const Range i = plan.tile(ti);
     for (int64_t tj = gj * plan.tiles_per_group; tj < (gj + 1) * plan.tiles_per_group; ++tj) {
-      const Range j = plan.tile(tj);
       if (self && tj < ti) continue;
+      const Tile<T> tile{work, b, plan.tile(ti), plan.tile(tj)};
       const int64_t number = plan.tile_number(b, ti, tj);
       T* s = store ? work.values + plan.exponentials() + number * plan.tile_size()
                    : work.tile + worker * plan.tile_size();
-      if (store) clear_unused(plan, i.size(), j.size(), s);
-      if (i.size() <= 0 || j.size() <= 0) continue;
-      const T shift = forward_tile(work, b, i, j, s, rows_of(i.begin), cols_of(j.begin));
+      if (store) clear_unused(tile, s);
+      if (tile.i.size() <= 0 || tile.j.size() <= 0) continue;
+      const T shift = forward_tile(tile, s, rows_of(tile.i.begin), cols_of(tile.j.begin));
       if (store) work.values[plan.tile_shifts() + number] = shift;
     }
   }
@@ -286,6 +326,12 @@ ViewSums sum_view(const Work<T>& work, int view) {
 }
 
 template <class T>
+void sum_views(const Work<T>& work, ViewSums (&sums)[kMaxViews]) {
+  parallel_tasks(work.problem.views,
+                 [&](int64_t view, int) { sums[view] = sum_view(work, static_cast<int>(view)); });
+}
+
+template <class T>
 double negative_sum(const Work<T>& work, int pair, const ViewSums& u, const ViewSums& v) {
   double sum = -u.squares - v.squares;
   for (int64_t d = 0; d < work.plan.width; ++d) {
@@ -303,9 +349,7 @@ SimilarityLosses sum_losses(const Work<T>& work) {
   const int64_t count = 2 * work.plan.batch;
   SimilarityLosses losses;
   ViewSums sums[kMaxViews];
-  for (int view = 0; work.regularised() && view < work.problem.views; ++view) {
-    sums[view] = sum_view(work, view);
-  }
+  if (work.regularised()) sum_views(work, sums);
   for (int pair = 0; pair < work.problem.pairs; ++pair) {
     const double* loss = work.row_loss + pair * count;
     const double* regulariser = loss + work.problem.pairs * count;

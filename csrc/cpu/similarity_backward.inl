@@ -98,78 +98,97 @@ void add_regulariser(const BackwardWork<T>& b, int pair, int side) {
 
 // The entries of W that are not softmax weights.
 template <class T>
-void add_entries(const BackwardWork<T>& b, int block, const Range& i, const Range& j, T* w) {
+void add_entries(const BackwardWork<T>& b, const Tile<T>& tile, T* w) {
   const Plan& plan = b.work.plan;
   const int64_t stride = plan.tile_stride;
-  const bool self = plan.block[block].self(), diagonal = i.begin == j.begin;
-  if (!self && diagonal) {
-    const T* positive = b.positive[plan.pair_of(block)] + i.begin;
+  const Range &i = tile.i, &j = tile.j;
+  if (!tile.self() && tile.diagonal()) {
+    const T* positive = b.positive[plan.pair_of(tile.block)] + i.begin;
     for (int64_t n = 0; n < i.size(); ++n) w[n * (stride + 1)] += positive[n];
   }
   if (!b.regularised) return;
-  const SideGradient<T>& rows = b.side[block][0];
-  const SideGradient<T>& cols = b.side[block][self ? 0 : 1];
+  const SideGradient<T>& rows = b.side[tile.block][0];
+  const SideGradient<T>& cols = b.side[tile.block][tile.self() ? 0 : 1];
   for (int64_t n = i.begin; n < i.end; ++n) {
     const int64_t at = rows.index[n];
-    if (at >= j.begin && at < j.end) w[(n - i.begin) * stride + at - j.begin] += rows.top[n];
+    if (at < j.begin || at >= j.end) continue;
+    const bool below = tile.triangle() && at < n;
+    const int64_t row = below ? at : n, col = below ? n : at;
+    w[(row - i.begin) * stride + col - j.begin] += rows.top[n];
   }
+  if (tile.triangle()) return;
   for (int64_t n = j.begin; n < j.end; ++n) {
     const int64_t at = cols.index[n];
     if (at >= i.begin && at < i.end) w[(at - i.begin) * stride + n - j.begin] += cols.top[n];
   }
 }
 
-// W of tile (i, j) into `w`: from the stored exponentials, or from the product again.
+// W of tile (ti, tj) into `w`: from the stored exponentials, or from the product again.
 template <class T>
-void gradient_tile(const BackwardWork<T>& b, int block, int64_t ti, int64_t tj, T* w) {
+void gradient_tile(const BackwardWork<T>& b, const Tile<T>& tile, int64_t ti, int64_t tj, T* w) {
   const Plan& plan = b.work.plan;
-  const Range i = plan.tile(ti), j = plan.tile(tj);
-  const int64_t stride = plan.tile_stride, cols = round_up(j.size(), kTileCols<T>);
-  const SideGradient<T>& row = b.side[block][0];
-  const SideGradient<T>& col = b.side[block][plan.block[block].self() ? 0 : 1];
-  const Weights<T> row_weights{row.shift + i.begin, row.coefficient + i.begin};
-  const Weights<T> col_weights{col.shift + j.begin, col.coefficient + j.begin};
+  const int64_t stride = plan.tile_stride, rows = tile.i.size(), cols = tile.cols();
+  const SideGradient<T>& row = b.side[tile.block][0];
+  const SideGradient<T>& col = b.side[tile.block][tile.self() ? 0 : 1];
+  const Weights<T> row_weights{row.shift + tile.i.begin, row.coefficient + tile.i.begin};
+  const Weights<T> col_weights{col.shift + tile.j.begin, col.coefficient + tile.j.begin};
+  T shift = std::numeric_limits<T>::infinity();
+  const T* s = nullptr;
   if (plan.stored) {
-    const int64_t number = plan.tile_number(block, ti, tj);
-    const T* s = b.work.values + plan.exponentials() + number * plan.tile_size();
-    const T shift = b.work.values[plan.tile_shifts() + number];
-    if (shift != std::numeric_limits<T>::infinity()) {
-      weigh_exponentials(s, w, stride, i.size(), cols, shift, row_weights, col_weights);
-    } else {
-      std::copy(s, s + i.size() * stride, w);
-      weigh_similarities(w, stride, i.size(), cols, b.work.scale, row_weights, col_weights);
-    }
-  } else {
-    tile_product(b.work, block, i, j, w);
-    weigh_similarities(w, stride, i.size(), cols, b.work.scale, row_weights, col_weights);
+    const int64_t number = plan.tile_number(tile.block, ti, tj);
+    s = b.work.values + plan.exponentials() + number * plan.tile_size();
+    shift = b.work.values[plan.tile_shifts() + number];
   }
-  add_entries(b, block, i, j, w);
+  if (tile.triangle()) clear_unused(tile, w);
+  if (shift != std::numeric_limits<T>::infinity()) {
+    weigh_exponentials(s, w, stride, rows, cols, tile.triangle(), shift, row_weights, col_weights);
+  } else {
+    if (s != nullptr) {
+      std::copy(s, s + rows * stride, w);
+    } else {
+      for (int64_t n = 0; n < cols; n += kTileCols<T>) panel_product(tile, n, w + n);
+    }
+    weigh_similarities(w, stride, rows, cols, tile.triangle(), b.work.scale, row_weights,
+                       col_weights);
+  }
+  add_entries(b, tile, w);
 }
 
-// grad_u[i] += w x_v[j] and grad_v[j] += w^T x_u[i], where wanted. In a tile on the diagonal of a
-// self block w is symmetric and holds both.
+// grad_u[i] += w x_v[j] and grad_v[j] += w^T x_u[i], where wanted. A triangle has both for one
+// view, and each product stops at the diagonal.
 template <class T>
-void multiply_gradient(const BackwardWork<T>& b, int block, const Range& i, const Range& j,
-                       const T* w) {
+void multiply_gradient(const BackwardWork<T>& b, const Tile<T>& tile, const T* w) {
+  constexpr int kCols = kTileCols<T>;
   const Plan& plan = b.work.plan;
   const int64_t width = plan.padded_width, stride = plan.tile_stride;
-  const Block& views = plan.block[block];
+  const int64_t ni = tile.i.size(), nj = tile.j.size();
+  const Block& views = plan.block[tile.block];
   if (T* grad = b.grad[views.u]; grad != nullptr) {
-    const T* x = b.work.rows[views.v] + j.begin * width;
-    for (int64_t d = 0; d < width; d += kTileCols<T>) {
-      for (int64_t row = 0; row < i.size();) {
-        const int count = next_tile_rows(i.size() - row);
-        multiply_tile_rows<false, TileStart::kAdd, T>(count, w + row * stride, stride, x + d, width,
-                                                      j.size(), nullptr,
-                                                      grad + (i.begin + row) * width + d, width);
+    const T* x = b.work.rows[views.v] + tile.j.begin * width;
+    for (int64_t d = 0; d < width; d += kCols) {
+      for (int64_t row = 0; row < ni;) {
+        const int count = next_tile_rows(ni - row);
+        const int64_t first = first_col<T>(tile.triangle(), row);
+        multiply_tile_rows<false, TileStart::kAdd, T>(
+            count, w + row * stride + first, stride, x + first * width + d, width, nj - first,
+            nullptr, grad + (tile.i.begin + row) * width + d, width);
         row += count;
       }
     }
   }
-  T* grad = b.grad[views.v];
-  if (grad == nullptr || (views.self() && i.begin == j.begin)) return;
-  multiply_transposed<TileStart::kAdd>(w, stride, b.work.rows[views.u] + i.begin * width, width,
-                                       j.size(), width, i.size(), grad + j.begin * width, width);
+  if (T* grad = b.grad[views.v]; grad != nullptr) {
+    const T* x = b.work.rows[views.u] + tile.i.begin * width;
+    for (int64_t d = 0; d < width; d += kCols) {
+      for (int64_t col = 0; col < nj;) {
+        const int count = next_tile_rows(nj - col);
+        const int64_t last = end_row<T>(tile.triangle(), col + count - 1, ni);
+        multiply_tile_rows<true, TileStart::kAdd, T>(
+            count, w + col, stride, x + d, width, last, nullptr,
+            grad + (tile.j.begin + col) * width + d, width);
+        col += count;
+      }
+    }
+  }
 }
 
 template <class T>
@@ -179,11 +198,10 @@ void backward_groups(const BackwardWork<T>& b, const GroupTask& task, int worker
   T* w = b.work.tile + worker * plan.tile_size();
   for (int64_t ti = task.gi * per_group; ti < (task.gi + 1) * per_group; ++ti) {
     for (int64_t tj = task.gj * per_group; tj < (task.gj + 1) * per_group; ++tj) {
-      const Range i = plan.tile(ti), j = plan.tile(tj);
-      if (i.size() <= 0 || j.size() <= 0) continue;
-      if (plan.block[task.block].self() && tj < ti) continue;
-      gradient_tile(b, task.block, ti, tj, w);
-      multiply_gradient(b, task.block, i, j, w);
+      const Tile<T> tile{b.work, task.block, plan.tile(ti), plan.tile(tj)};
+      if (tile.i.size() <= 0 || tile.j.size() <= 0 || (tile.self() && tj < ti)) continue;
+      gradient_tile(b, tile, ti, tj, w);
+      multiply_gradient(b, tile, w);
     }
   }
 }
@@ -298,8 +316,6 @@ void backward(const SimilarityProblem<T>& problem, const T* values, const int32_
     });
   }
   ViewSums sums[kMaxViews];
-  for (int view = 0; b.regularised && view < problem.views; ++view) {
-    sums[view] = sum_view(work, view);
-  }
+  if (b.regularised) sum_views(work, sums);
   for_rows([&](int view, int64_t first, int64_t last) { finish_rows(b, view, first, last, sums); });
 }

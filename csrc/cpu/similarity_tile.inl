@@ -23,109 +23,140 @@ struct Statistics {
   T* sum;          // of 2^(similarity in powers of two - shift)
 };
 
-// The largest of each row and each column of s [rows, cols] (cols rounded up to whole vectors holds
-// -infinity), and with kIndex its column or row in the tile, the first of equals. NaN is passed
-// over.
+// In a tile on the diagonal of a self block each pair of rows occurs once, above the diagonal; the
+// panels of columns then hold rows up to their own end only, and what lies below is not touched.
+template <class T>
+MCLREC_INLINE int64_t first_col(bool triangle, int64_t row) {
+  return triangle ? row / kTileCols<T> * kTileCols<T> : 0;
+}
+template <class T>
+MCLREC_INLINE int64_t end_row(bool triangle, int64_t col, int64_t rows) {
+  return triangle ? std::min(rows, col / kTileCols<T> * kTileCols<T> + kTileCols<T>) : rows;
+}
+
+// Running maxima of the rows of a tile, lane by lane.
+template <class T>
+struct RowMaxima {
+  Vec<T> top[kMaxTile];
+  IntVec<T> col[kMaxTile];  // the first of the vector in which it was found
+
+  void start(int64_t rows) {
+    for (int64_t i = 0; i < rows; ++i) {
+      top[i] = broadcast(kFloor<T>);
+      col[i] = IntVec<T>{};
+    }
+  }
+};
+
+// The largest of each column of a panel s [rows, kTileCols], and with kIndex its row, the first of
+// equals; the rows' own join `maxima`, the panel standing at column `col`. NaN is passed over.
 template <bool kIndex, class T>
-void tile_maxima(const T* s, int64_t stride, int64_t rows, int64_t cols, T* row_top,
-                 int32_t* row_index, T* col_top, int32_t* col_index) {
+void panel_maxima(const T* s, int64_t stride, int64_t rows, int64_t col, RowMaxima<T>& maxima,
+                  T* col_top, int32_t* col_index) {
   constexpr int kL = kLanes<T>;
   using Integer = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-  Vec<T> best[kMaxTile];
-  IntVec<T> place[kMaxTile];
+  const IntVec<T> here = IntVec<T>{} + static_cast<Integer>(col), next = here + kL;
+  Vec<T> top0 = broadcast(kFloor<T>), top1 = top0;
+  IntVec<T> at0 = {}, at1 = {}, row = {};
   for (int64_t i = 0; i < rows; ++i) {
-    best[i] = broadcast(kFloor<T>);
-    place[i] = IntVec<T>{};
-  }
-  for (int64_t j = 0; j < cols; j += kL) {
-    Vec<T> top = broadcast(kFloor<T>);
-    IntVec<T> at = {};
-    for (int64_t i = 0; i < rows; ++i) {
-      const Vec<T> x = load(s + i * stride + j);
-      if constexpr (kIndex) {
-        const IntVec<T> higher = x > top, rises = x > best[i];
-        at = higher ? IntVec<T>{} + static_cast<Integer>(i) : at;
-        top = higher ? x : top;
-        place[i] = rises ? IntVec<T>{} + static_cast<Integer>(j) : place[i];
-        best[i] = rises ? x : best[i];
-      } else {
-        top = max(x, top);
-        best[i] = max(x, best[i]);
-      }
-    }
-    store(col_top + j, top);
+    const Vec<T> x0 = load(s + i * stride), x1 = load(s + i * stride + kL);
     if constexpr (kIndex) {
-      for (int lane = 0; lane < kL; ++lane) col_index[j + lane] = static_cast<int32_t>(at[lane]);
+      at0 = x0 > top0 ? row : at0;
+      at1 = x1 > top1 ? row : at1;
+      row += 1;
+      const Vec<T> both = max(x1, x0);
+      const IntVec<T> where = x1 > x0 ? next : here;
+      maxima.col[i] = both > maxima.top[i] ? where : maxima.col[i];
+      maxima.top[i] = max(both, maxima.top[i]);
+    } else {
+      maxima.top[i] = max(x0, max(x1, maxima.top[i]));
+    }
+    top0 = max(x0, top0);
+    top1 = max(x1, top1);
+  }
+  store(col_top, top0);
+  store(col_top + kL, top1);
+  if constexpr (kIndex) {
+    for (int lane = 0; lane < kL; ++lane) {
+      col_index[lane] = static_cast<int32_t>(at0[lane]);
+      col_index[kL + lane] = static_cast<int32_t>(at1[lane]);
     }
   }
+}
+
+// The largest of each row, and with kIndex its column, the first of equals.
+template <bool kIndex, class T>
+void row_maxima(const RowMaxima<T>& maxima, int64_t rows, T* row_top, int32_t* row_index) {
   for (int64_t i = 0; i < rows; ++i) {
-    T top = best[i][0];
-    Integer at = place[i][0];
-    for (int lane = 1; lane < kL; ++lane) {
-      const Integer here = place[i][lane] + lane;
-      if (best[i][lane] > top || (kIndex && best[i][lane] == top && here < at)) {
-        top = best[i][lane];
-        at = here;
-      }
-    }
+    const T top = lane_max<T>(maxima.top[i]);
     row_top[i] = top;
-    if constexpr (kIndex) row_index[i] = static_cast<int32_t>(at);
+    if constexpr (kIndex) {
+      int64_t first = kMaxTile;
+      for (int lane = 0; lane < kLanes<T>; ++lane) {
+        const int64_t here = maxima.col[i][lane] + lane;
+        first = maxima.top[i][lane] == top && here < first ? here : first;
+      }
+      row_index[i] = static_cast<int32_t>(first);
+    }
   }
 }
 
 // s [rows, cols] becomes 2^(scale * s - shift); sums of its rows and columns.
 template <class T>
-void tile_exponentials(T* s, int64_t stride, int64_t rows, int64_t cols, T scale, T shift,
-                       T* row_sum, T* col_sum) {
+void tile_exponentials(T* s, int64_t stride, int64_t rows, int64_t cols, bool triangle, T scale,
+                       T shift, T* row_sum, T* col_sum) {
   constexpr int kL = kLanes<T>;
-  Vec<T> sums[kMaxTile];
-  for (int64_t i = 0; i < rows; ++i) sums[i] = Vec<T>{};
   const Vec<T> factor = broadcast(scale), minus = broadcast(-shift);
-  for (int64_t j = 0; j < cols; j += kL) {
-    Vec<T> total = {};
-    int64_t i = 0;
-    for (; i + 4 <= rows; i += 4) {
+  std::fill_n(col_sum, cols, T(0));
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    Vec<T> sum[4] = {};
+    for (int64_t j = first_col<T>(triangle, i); j < cols; j += kL) {
       T* at = s + i * stride + j;
       Vec<T> x[4];
+#pragma GCC unroll 4
       for (int n = 0; n < 4; ++n) x[n] = fma(load(at + n * stride), factor, minus);
       exp2_nonpositive(x);
+#pragma GCC unroll 4
       for (int n = 0; n < 4; ++n) {
         store(at + n * stride, x[n]);
-        sums[i + n] += x[n];
+        sum[n] += x[n];
       }
-      total += (x[0] + x[1]) + (x[2] + x[3]);
+      store(col_sum + j, load(col_sum + j) + ((x[0] + x[1]) + (x[2] + x[3])));
     }
-    for (; i < rows; ++i) {
+    for (int n = 0; n < 4; ++n) row_sum[i + n] = lane_sum<T>(sum[n]);
+  }
+  for (; i < rows; ++i) {
+    Vec<T> sum = {};
+    for (int64_t j = first_col<T>(triangle, i); j < cols; j += kL) {
       const Vec<T> x = exp2_nonpositive<T>(fma(load(s + i * stride + j), factor, minus));
       store(s + i * stride + j, x);
-      sums[i] += x;
-      total += x;
+      sum += x;
+      store(col_sum + j, load(col_sum + j) + x);
     }
-    store(col_sum + j, total);
+    row_sum[i] = lane_sum<T>(sum);
   }
-  for (int64_t i = 0; i < rows; ++i) row_sum[i] = lane_sum<T>(sums[i]);
 }
 
 // The sums again where the maxima are too far apart: two exponentials each, and s stays.
 template <class T>
-void tile_exponentials_apart(const T* s, int64_t stride, int64_t rows, int64_t cols, T scale,
-                             const T* row_shift, const T* col_shift, T* row_sum, T* col_sum) {
+void tile_exponentials_apart(const T* s, int64_t stride, int64_t rows, int64_t cols, bool triangle,
+                             T scale, const T* row_shift, const T* col_shift, T* row_sum,
+                             T* col_sum) {
   constexpr int kL = kLanes<T>;
   const Vec<T> factor = broadcast(scale);
+  std::fill_n(col_sum, cols, T(0));
   for (int64_t i = 0; i < rows; ++i) {
-    Vec<T> total = {};
-    for (int64_t j = 0; j < cols; j += kL) {
-      total += exp2_nonpositive<T>(fma(load(s + i * stride + j), factor, broadcast(-row_shift[i])));
+    Vec<T> sum = {};
+    for (int64_t j = first_col<T>(triangle, i); j < cols; j += kL) {
+      const Vec<T> x = load(s + i * stride + j);
+      Vec<T> e[2] = {fma(x, factor, broadcast(-row_shift[i])),
+                     fma(x, factor, -load(col_shift + j))};
+      exp2_nonpositive(e);
+      sum += e[0];
+      store(col_sum + j, load(col_sum + j) + e[1]);
     }
-    row_sum[i] = lane_sum<T>(total);
-  }
-  for (int64_t j = 0; j < cols; j += kL) {
-    const Vec<T> shift = load(col_shift + j);
-    Vec<T> total = {};
-    for (int64_t i = 0; i < rows; ++i) {
-      total += exp2_nonpositive<T>(fma(load(s + i * stride + j), factor, -shift));
-    }
-    store(col_sum + j, total);
+    row_sum[i] = lane_sum<T>(sum);
   }
 }
 
@@ -158,28 +189,33 @@ struct Weights {
   const T* coefficient;
 };
 
+// coefficient * 2^(shift - own shift) for whole vectors of rows.
+template <class T>
+void weigh_rows(const Weights<T>& weights, int64_t rows, T shift, T* factor) {
+  for (int64_t i = 0; i < rows; i += kLanes<T>) {
+    const Vec<T> change = exp2_nonpositive<T>(shift - load(weights.shift + i));
+    store(factor + i, change * load(weights.coefficient + i));
+  }
+}
+
 // w [rows, cols] = s * (row factor + column factor), s being exponentials under `shift`.
 template <class T>
-void weigh_exponentials(const T* s, T* w, int64_t stride, int64_t rows, int64_t cols, T shift,
-                        const Weights<T>& row, const Weights<T>& col) {
-  constexpr int kL = kLanes<T>;
-  T row_factor[kMaxTile];
-  for (int64_t i = 0; i < rows; i += kL) {
-    const Vec<T> change = exp2_nonpositive<T>(shift - load(row.shift + i));
-    store(row_factor + i, change * load(row.coefficient + i));
-  }
-  for (int64_t j = 0; j < cols; j += kL) {
-    const Vec<T> change = exp2_nonpositive<T>(shift - load(col.shift + j));
-    const Vec<T> factor = change * load(col.coefficient + j);
-    for (int64_t i = 0; i < rows; ++i) {
-      store(w + i * stride + j, load(s + i * stride + j) * (factor + row_factor[i]));
+void weigh_exponentials(const T* s, T* w, int64_t stride, int64_t rows, int64_t cols, bool triangle,
+                        T shift, const Weights<T>& row, const Weights<T>& col) {
+  T row_factor[kMaxTile], col_factor[kMaxTile];
+  weigh_rows(row, rows, shift, row_factor);
+  weigh_rows(col, cols, shift, col_factor);
+  for (int64_t i = 0; i < rows; ++i) {
+    const Vec<T> factor = broadcast(row_factor[i]);
+    for (int64_t j = first_col<T>(triangle, i); j < cols; j += kLanes<T>) {
+      store(w + i * stride + j, load(s + i * stride + j) * (load(col_factor + j) + factor));
     }
   }
 }
 
 // The same from similarities, in place: one exponential each while the shifts lie close together.
 template <class T>
-void weigh_similarities(T* s, int64_t stride, int64_t rows, int64_t cols, T scale,
+void weigh_similarities(T* s, int64_t stride, int64_t rows, int64_t cols, bool triangle, T scale,
                         const Weights<T>& row, const Weights<T>& col) {
   constexpr int kL = kLanes<T>;
   T low = row.shift[0], high = low;
@@ -191,30 +227,33 @@ void weigh_similarities(T* s, int64_t stride, int64_t rows, int64_t cols, T scal
     low = std::min(low, col.shift[j]);
     high = std::max(high, col.shift[j]);
   }
-  const bool close = high - low <= kSpread<T>;  // false where there is a NaN
   const Vec<T> factor = broadcast(scale);
-  T row_factor[kMaxTile];
-  for (int64_t i = 0; close && i < rows; i += kL) {
-    const Vec<T> change = exp2_nonpositive<T>(low - load(row.shift + i));
-    store(row_factor + i, change * load(row.coefficient + i));
-  }
-  for (int64_t j = 0; j < cols; j += kL) {
-    const Vec<T> shift = load(col.shift + j), coefficient = load(col.coefficient + j);
-    const Vec<T> col_factor = exp2_nonpositive<T>(low - shift) * coefficient;
-    int64_t i = 0;
-    for (; close && i + 4 <= rows; i += 4) {
-      T* at = s + i * stride + j;
-      Vec<T> x[4];
-      for (int n = 0; n < 4; ++n) x[n] = fma(load(at + n * stride), factor, broadcast(-low));
-      exp2_nonpositive(x);
-      for (int n = 0; n < 4; ++n) store(at + n * stride, x[n] * (col_factor + row_factor[i + n]));
+  int64_t i = 0;
+  if (high - low <= kSpread<T>) {  // false where there is a NaN
+    T row_factor[kMaxTile], col_factor[kMaxTile];
+    weigh_rows(row, rows, low, row_factor);
+    weigh_rows(col, cols, low, col_factor);
+    const Vec<T> minus = broadcast(-low);
+    for (; i + 4 <= rows; i += 4) {
+      for (int64_t j = first_col<T>(triangle, i); j < cols; j += kL) {
+        T* at = s + i * stride + j;
+        const Vec<T> own = load(col_factor + j);
+        Vec<T> x[4];
+#pragma GCC unroll 4
+        for (int n = 0; n < 4; ++n) x[n] = fma(load(at + n * stride), factor, minus);
+        exp2_nonpositive(x);
+#pragma GCC unroll 4
+        for (int n = 0; n < 4; ++n) store(at + n * stride, x[n] * (own + row_factor[i + n]));
+      }
     }
-    for (; i < rows; ++i) {
+  }
+  for (; i < rows; ++i) {
+    for (int64_t j = first_col<T>(triangle, i); j < cols; j += kL) {
       T* at = s + i * stride + j;
       Vec<T> x[2] = {fma(load(at), factor, broadcast(-row.shift[i])),
-                     fma(load(at), factor, -shift)};
+                     fma(load(at), factor, -load(col.shift + j))};
       exp2_nonpositive(x);
-      store(at, x[0] * row.coefficient[i] + x[1] * coefficient);
+      store(at, x[0] * row.coefficient[i] + x[1] * load(col.coefficient + j));
     }
   }
 }
