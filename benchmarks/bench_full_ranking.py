@@ -34,4 +34,5 @@ def bench_full_ranking(measure: Measure, case: Case) -> None:
     D = case.width
     gflop = work.encode(lengths, D, 4 * D, config.layers, config.heads, backward=False)
     gflop += work.ranking(len(table), log.n_classes, D)
-    measure(case, prepare, gflop=gflop, gb=0.5, users=len(table))
+    kernels = ("gather_sequences", "encode", "target_rank")
+    measure(case, prepare, gflop=gflop, gb=0.5, kernels=kernels, users=len(table))

@@ -58,6 +58,6 @@ def bench_reader(measure: Measure, case: Case) -> None:
         return run
 
     try:
-        measure(case, prepare, gflop=None, gb=2e-7 * case.rows)
+        measure(case, prepare, gflop=None, gb=2e-7 * case.rows, kernels=())
     finally:
         folder.cleanup()

@@ -23,7 +23,6 @@ from benchmarks.sweep import Case
 from mclrec_fast import _native
 
 Prepare = Callable[[], Callable[[], object]]
-NEEDS_NO_OP_KERNEL = ("reader", "train_step", "full_ranking")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,7 +73,14 @@ class Measure:
         self.max_gflop = config.getoption("--max-gflop")
 
     def __call__(
-        self, case: Case, prepare: Prepare, *, gflop: float | None, gb: float, **info: float
+        self,
+        case: Case,
+        prepare: Prepare,
+        *,
+        gflop: float | None,
+        gb: float,
+        kernels: tuple[str, ...] | None = None,
+        **info: float,
     ) -> None:
         """Measure, or skip with the reason.
 
@@ -83,9 +89,11 @@ class Measure:
             prepare: makes the inputs and returns the function to time.
             gflop: useful arithmetic of one call; None where there is none to count.
             gb: memory that one call and its inputs need, at least.
+            kernels: ops that must have kernels for "native"; None for the op of the case.
             info: more figures for the row.
         """
-        self._skip_impossible(case, gflop, gb)
+        self._skip_without(case, (case.op,) if kernels is None else kernels)
+        self._skip_impossible(gflop, gb)
         threads = torch.get_num_threads()
         run = prepare()
         started = time.perf_counter()
@@ -110,11 +118,13 @@ class Measure:
             best = min(best, time.perf_counter() - started)
         return best
 
-    def _skip_impossible(self, case: Case, gflop: float | None, gb: float) -> None:
-        if case.backend == "native" and case.op not in NEEDS_NO_OP_KERNEL:
-            if not _native.has_kernel(case.op):
-                reason = _native.why_not() or "it has no kernel in this build"
-                pytest.skip(f"{case.op}: {reason}")
+    def _skip_without(self, case: Case, kernels: tuple[str, ...]) -> None:
+        missing = [op for op in kernels if not _native.has_kernel(op)]
+        if case.backend == "native" and missing:
+            reason = _native.why_not() or "no kernel in this build"
+            pytest.skip(f"{', '.join(missing)}: {reason}")
+
+    def _skip_impossible(self, gflop: float | None, gb: float) -> None:
         free = machine.free_memory_gb()
         if free is not None and gb > 0.8 * free:
             pytest.skip(f"needs about {gb:.1f} GB of memory, {free:.1f} GB are free")

@@ -42,3 +42,30 @@ def packed_attention(lengths: Tensor, D: int, *, backward: bool) -> float:
 def ranking(B: int, V: int, D: int) -> float:
     """Every score once."""
     return 2e-9 * B * V * D
+
+
+def augmenters(B: int, D: int, *, backward: bool) -> float:
+    """The two MLPs D -> D/2 -> D/4 -> D on B rows each."""
+    return 2e-9 * B * 1.75 * D * D * (3 if backward else 1)
+
+
+def official_batch(lengths: Tensor, V: int, D: int, *, layers: int = 2, heads: int = 2) -> float:
+    """Three updates of one batch.
+
+    The encoder's two (forward and backward of 3B sequences, softmax, contrast), and the
+    augmenters' one between them (forward of the 2B views; gradients of the learned views only).
+
+    Args:
+        lengths: tokens of the 3B sequences: histories, first views, second views.
+        V: item classes.
+        D: hidden size; the inner size is 4 D.
+        layers: transformer layers.
+        heads: attention heads.
+    """
+    B, inner = len(lengths) // 3, 4 * D
+    views = encode(lengths[B:], D, inner, layers, heads, backward=False)
+    learned = contrast(B, D, backward=False) + 12e-9 * B * B * D + augmenters(B, D, backward=True)
+    encoder = encode(lengths, D, inner, layers, heads, backward=True)
+    encoder += item_cross_entropy(B, V, D, backward=True)
+    encoder += contrast(B, D, backward=True) + augmenters(B, D, backward=True)
+    return 2 * encoder + views + learned

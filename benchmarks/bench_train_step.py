@@ -1,0 +1,45 @@
+"""One training batch of the official schedule, from the log to updated weights: cost against work.
+
+`python -m benchmarks.train_step` measures the same at Beauty's exact shape and is the figure to
+quote; this one moves batch, items, length and width, to see that time follows arithmetic.
+"""
+
+from collections.abc import Callable
+from itertools import count
+
+from benchmarks import batches, work
+from benchmarks.conftest import Measure
+from benchmarks.sweep import Case, sweep
+from mclrec_fast.model import MCLRec
+from mclrec_fast.training.schedules import TrainingStep
+
+
+@sweep(
+    "batch", "classes", "length", "width", backends=("reference", "native"), directions=("both",)
+)  # fmt: skip
+def bench_train_step(measure: Measure, case: Case) -> None:
+    """Sampling, augmentation, three updates, both optimizers."""
+    table = batches.sample_table(case)
+    config = batches.config_of(case, table.max_length, "official")
+    packed, _ = next(batches.endless(table, config))
+
+    def prepare() -> Callable[[], object]:
+        step = TrainingStep(MCLRec(case.classes, config).train(), config)
+        numbers, source = count(), batches.endless(table, config)
+
+        def run() -> object:
+            views, targets = next(source)
+            return step(views, targets, update=next(numbers) * step.updates_per_batch)
+
+        return run
+
+    tokens, D = int(packed.offsets[-1]), case.width
+    matrices = 0 if case.backend == "native" else 4
+    measure(
+        case,
+        prepare,
+        gflop=work.official_batch(packed.lengths, case.classes, D),
+        gb=4e-9 * (30 * tokens * D + matrices * case.batch * case.classes + 8 * case.classes * D),
+        kernels=("augment_views", "encode", "item_cross_entropy", "contrast"),
+        tokens=tokens,
+    )
