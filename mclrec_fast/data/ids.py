@@ -4,8 +4,7 @@ External ids are labels, integers or text; internal ids are positions. The files
 arrays (integers, or UTF-8 bytes with offsets), never pickles, and loading never unpickles.
 """
 
-import os
-import tempfile
+import io
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .._files import write_atomically
 from ..errors import InputError
 from .fields import is_canonical
 
@@ -112,16 +112,9 @@ def as_objects(values: list[str]) -> NDArray[Any]:
 
 
 def _write(path: Path, ids: NDArray[Any]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **_pack(ids))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **_pack(ids))
+    write_atomically(path, content.getvalue())
 
 
 def save_ids(log: HasIds, directory: Path | str, keep_user_ids: bool = True) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from .._files import write_atomically
 from ..errors import InputError
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
@@ -257,21 +258,6 @@ def check_digest(entry: NamedDataset, path: Path, digest: str) -> None:
         )
 
 
-def _store(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def fetch(entry: NamedDataset) -> Path:
     """The path of a named data set's file, fetched now if it is not in the cache.
 
@@ -294,7 +280,8 @@ def fetch(entry: NamedDataset) -> Path:
             failures.append(f"what came has SHA-256 {digest}, expected {entry.sha256}")
             continue
         try:
-            _store(path, content)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
         except OSError as error:
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); set MCLREC_FAST_CACHE to a folder "

@@ -10,12 +10,12 @@ import csv
 import errno
 import io
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from .. import _files
 from ..errors import InputError, RunError
 
 CONFIG = "config.json"
@@ -52,34 +52,13 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content`, all or nothing, and on disk before it returns.
+    """Replaces a file of a run by `content`, all or nothing.
 
     Raises:
         RunError: the disk is full or refuses; the old file, if any, is untouched.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_directory(path.parent)
-
-
-def _sync_directory(path: Path) -> None:
-    """Makes a rename durable where the system can (a directory cannot be opened everywhere)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _files.write_atomically(path, content)
 
 
 def json_bytes(value: Any) -> bytes:

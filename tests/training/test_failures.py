@@ -103,7 +103,7 @@ def test_a_full_disk_really(tmp_path: Path) -> None:
         pytest.skip("no /dev/full on this system")
     target = tmp_path / "state"
     target.write_bytes(b"good")
-    (tmp_path / ".state.tmp").symlink_to("/dev/full")
+    (tmp_path / f".state.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(RunError, match="No space left on device"):
         run_directory.write_atomically(target, b"new" * 100_000)
     assert target.read_bytes() == b"good"
