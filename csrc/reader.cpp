@@ -4,9 +4,11 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -100,58 +102,66 @@ py::dict read_file(const py::bytes& path, bool table, const std::string& delimit
   return result;
 }
 
+// Rows on their way to CSR form; see reader/csr.h.
 template <typename Time>
-py::tuple csr_of(const py::array_t<int32_t>& users, const py::array_t<int32_t>& items,
-                 const py::array_t<Time>* times, int64_t n_users, int threads) {
-  const py::ssize_t rows = users.size();
-  py::array_t<int32_t> items_out(rows);
-  py::array_t<int64_t> offsets(n_users + 1);
-  py::array_t<Time> times_out(times == nullptr ? 0 : rows);
-  {
-    const int32_t* u = users.data();
-    const int32_t* i = items.data();
-    const Time* t = times == nullptr ? nullptr : times->data();
-    int32_t* items_to = items_out.mutable_data();
-    Time* times_to = times_out.mutable_data();
-    int64_t* offsets_to = offsets.mutable_data();
-    py::gil_scoped_release release;
-    for (py::ssize_t row = 0; row < rows; ++row) {
-      if (u[row] < 0 || u[row] >= n_users) {
-        throw std::invalid_argument("a user code is outside 0..n_users-1");
-      }
-    }
-    reader::to_csr(u, i, t, static_cast<int64_t>(rows), n_users, threads, items_to, times_to,
-                   offsets_to);
-  }
-  if (times == nullptr) return py::make_tuple(items_out, offsets, py::none());
-  return py::make_tuple(items_out, offsets, times_out);
+std::unique_ptr<reader::Rows<Time>> rows_of(const py::array& users, const py::array& items,
+                                            const py::array* times, int64_t n_users, int threads) {
+  const auto rows = static_cast<int64_t>(users.size());
+  const auto* u = static_cast<const int32_t*>(users.data());
+  const auto* i = static_cast<const int32_t*>(items.data());
+  const auto* t = times == nullptr ? nullptr : static_cast<const Time*>(times->data());
+  py::gil_scoped_release release;
+  const bool inside = std::all_of(u, u + rows, [&](int32_t c) { return c >= 0 && c < n_users; });
+  if (!inside) throw std::invalid_argument("a user code is outside 0..n_users-1");
+  return std::make_unique<reader::Rows<Time>>(u, i, t, rows, n_users, threads);
 }
 
-py::tuple group_rows(const py::array& users, const py::array& items, const py::object& times,
+py::object make_rows(const py::array& users, const py::array& items, const py::object& times,
                      int64_t n_users, int threads) {
-  using Codes = py::array_t<int32_t>;
-  using Integers = py::array_t<int64_t>;
-  using Reals = py::array_t<double>;
   const auto flat = [&](const py::array& array) {
     return array.ndim() == 1 && array.size() == users.size() &&
            (array.flags() & py::array::c_style) != 0;
   };
-  if (!Codes::check_(users) || !Codes::check_(items) || !flat(users) || !flat(items) ||
-      n_users < 0 || threads < 1) {
+  if (!py::isinstance<py::array_t<int32_t>>(users) ||
+      !py::isinstance<py::array_t<int32_t>>(items) || !flat(users) || !flat(items)) {
     throw py::value_error("users and items must be contiguous int32 arrays of one length");
   }
-  const auto u = py::cast<Codes>(users);
-  const auto i = py::cast<Codes>(items);
-  if (times.is_none()) return csr_of<int64_t>(u, i, nullptr, n_users, threads);
-  if (Integers::check_(times) && flat(py::cast<py::array>(times))) {
-    const auto t = py::cast<Integers>(times);
-    return csr_of<int64_t>(u, i, &t, n_users, threads);
-  }
-  if (Reals::check_(times) && flat(py::cast<py::array>(times))) {
-    const auto t = py::cast<Reals>(times);
-    return csr_of<double>(u, i, &t, n_users, threads);
+  if (n_users < 0 || threads < 1) throw py::value_error("n_users or threads is out of range");
+  if (times.is_none()) return py::cast(rows_of<int64_t>(users, items, nullptr, n_users, threads));
+  if (py::isinstance<py::array>(times)) {
+    const auto array = py::cast<py::array>(times);
+    if (flat(array) && py::isinstance<py::array_t<int64_t>>(array)) {
+      return py::cast(rows_of<int64_t>(users, items, &array, n_users, threads));
+    }
+    if (flat(array) && py::isinstance<py::array_t<double>>(array)) {
+      return py::cast(rows_of<double>(users, items, &array, n_users, threads));
+    }
   }
   throw py::value_error("times must be a contiguous int64 or float64 array as long as users");
+}
+
+template <typename Time>
+py::tuple group(const reader::Rows<Time>& rows, int threads) {
+  if (threads < 1) throw py::value_error("threads must be 1 or more");
+  py::array_t<int32_t> items(static_cast<py::ssize_t>(rows.size()));
+  py::array_t<int64_t> offsets(static_cast<py::ssize_t>(rows.n_users() + 1));
+  py::array_t<Time> times(static_cast<py::ssize_t>(rows.timed() ? rows.size() : 0));
+  int32_t* items_to = items.mutable_data();
+  int64_t* offsets_to = offsets.mutable_data();
+  Time* times_to = times.mutable_data();
+  {
+    py::gil_scoped_release release;
+    rows.group(threads, items_to, times_to, offsets_to);
+  }
+  if (!rows.timed()) return py::make_tuple(items, offsets, py::none());
+  return py::make_tuple(items, offsets, times);
+}
+
+template <typename Time>
+void bind_rows(py::module_& module, const char* name) {
+  py::class_<reader::Rows<Time>>(module, name, "Rows dealt out to ranges of users.")
+      .def("group", &group<Time>, py::arg("threads"),
+           "(items counted from 1, offsets, times or None): by user, then by time, both stable.");
 }
 
 }  // namespace
@@ -165,7 +175,9 @@ PYBIND11_MODULE(_reader, module) {
              py::arg("block_bytes") = int64_t{1} << 19,
              "Read a log file: a dict of users, items, user_ids, item_ids, times, ratings, the "
              "first problems as (line, code, field, detail, number), and their count as bad.");
-  module.def("to_csr", &group_rows, py::arg("users"), py::arg("items"), py::arg("times"),
+  bind_rows<int64_t>(module, "RowsInt64");
+  bind_rows<double>(module, "RowsFloat64");
+  module.def("rows", &make_rows, py::arg("users"), py::arg("items"), py::arg("times"),
              py::arg("n_users"), py::arg("threads"),
-             "Rows -> (items + 1, offsets, times) grouped by user and sorted by time, stable.");
+             "Take rows in for grouping (a copy: the arrays are not needed afterwards).");
 }

@@ -31,10 +31,19 @@ def read(
     bytes_per_thread: int = ...,
     block_bytes: int = ...,
 ) -> Found: ...
-def to_csr(
+
+class _Rows:
+    def group(
+        self, threads: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[Any] | None]: ...
+
+class RowsInt64(_Rows): ...
+class RowsFloat64(_Rows): ...
+
+def rows(
     users: NDArray[np.int32],
     items: NDArray[np.int32],
     times: NDArray[Any] | None,
     n_users: int,
     threads: int,
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[Any] | None]: ...
+) -> RowsInt64 | RowsFloat64: ...

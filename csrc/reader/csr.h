@@ -1,5 +1,6 @@
-// Rows -> users x items: a counting sort by user that keeps file order, then each user's rows
-// sorted by time, ties in file order. Linear in rows, whatever order the file has.
+// Rows -> users x items, each user's rows sorted by time, ties in file order. Linear in rows.
+// Two steps, so that the caller can let go of its rows in between: `Rows` deals them out to ranges
+// of users (sequential writes), `group` finishes range by range (random writes, but in cache).
 #pragma once
 
 #include <algorithm>
@@ -7,69 +8,117 @@
 #include <cstdint>
 #include <vector>
 
+#include "buffer.h"
 #include "parallel.h"
 #include "time_sort.h"
 
 namespace mclrec::reader {
 
-// Users per unit of sorting work, and how far ahead of the scatter memory is fetched.
-constexpr int64_t kUsersPerTask = 1024;
-constexpr int64_t kScatterAhead = 24;
+constexpr int64_t kRangeRows = 1 << 14;  // rows of a range, on average; some 200 KB
+constexpr int64_t kMaxRanges = 1 << 11;  // streams written at a time
 
-// users [rows] in 0..n_users-1, items [rows], times [rows] or null -> items_out [rows] (plus one),
-// times_out [rows], offsets [n_users + 1].
 template <typename Time>
-void to_csr(const int32_t* users, const int32_t* items, const Time* times, int64_t rows,
-            int64_t n_users, int threads, int32_t* items_out, Time* times_out, int64_t* offsets) {
-  // Each thread has a cursor per user; with very many users one thread is cheaper.
-  if (n_users > rows / 2) threads = 1;
-  const auto first_row = [&](int t) { return rows * t / threads; };
-  std::vector<std::vector<int64_t>> cursors(static_cast<size_t>(threads));
-  parallel(threads, [&](int t) {
-    auto& counts = cursors[static_cast<size_t>(t)];
-    counts.assign(static_cast<size_t>(n_users), 0);
-    for (int64_t i = first_row(t); i < first_row(t + 1); ++i) {
-      ++counts[static_cast<size_t>(users[i])];
+struct Record {
+  Time time;
+  int32_t user, item;
+};
+
+template <typename Time>
+class Rows {
+ public:
+  // users [rows] in 0..n_users-1, items [rows], times [rows] or null.
+  Rows(const int32_t* users, const int32_t* items, const Time* times, int64_t rows, int64_t n_users,
+       int threads)
+      : n_users_(n_users), timed_(times != nullptr) {
+    const int64_t wanted = std::clamp<int64_t>(rows / kRangeRows, 1, kMaxRanges);
+    while ((n_users >> shift_) >= wanted) ++shift_;
+    const auto ranges = static_cast<size_t>((n_users >> shift_) + 1);
+    const auto first_row = [&](int t) { return rows * t / threads; };
+    std::vector<std::vector<int64_t>> cursors(static_cast<size_t>(threads));
+    parallel(threads, [&](int t) {
+      auto& counts = cursors[static_cast<size_t>(t)];
+      counts.assign(ranges, 0);
+      for (int64_t i = first_row(t); i < first_row(t + 1); ++i) {
+        ++counts[static_cast<size_t>(users[i] >> shift_)];
+      }
+    });
+    starts_.assign(ranges + 1, 0);
+    int64_t total = 0;
+    for (size_t range = 0; range < ranges; ++range) {
+      starts_[range] = total;
+      for (auto& counts : cursors) {
+        const int64_t count = counts[range];
+        counts[range] = total;
+        total += count;
+      }
     }
-  });
-  int64_t total = 0;
-  for (int64_t u = 0; u < n_users; ++u) {
-    offsets[u] = total;
-    for (auto& counts : cursors) {
-      const int64_t count = counts[static_cast<size_t>(u)];
-      counts[static_cast<size_t>(u)] = total;
-      total += count;
-    }
+    starts_[ranges] = total;
+    records_.resize(static_cast<size_t>(rows));
+    parallel(threads, [&](int t) {
+      int64_t* cursor = cursors[static_cast<size_t>(t)].data();
+      Record<Time>* records = records_.data();
+      for (int64_t i = first_row(t); i < first_row(t + 1); ++i) {
+        records[cursor[users[i] >> shift_]++] = {times == nullptr ? Time() : times[i], users[i],
+                                                 items[i]};
+      }
+    });
   }
-  offsets[n_users] = total;
-  parallel(threads, [&](int t) {
-    int64_t* cursor = cursors[static_cast<size_t>(t)].data();
-    const int64_t end = first_row(t + 1);
-    for (int64_t i = first_row(t); i < end; ++i) {
-      if (i + 2 * kScatterAhead < end) __builtin_prefetch(&cursor[users[i + 2 * kScatterAhead]], 1);
-      if (i + kScatterAhead < end) {
-        const int64_t next = cursor[users[i + kScatterAhead]];
-        __builtin_prefetch(&items_out[next], 1);
-        if (times != nullptr) __builtin_prefetch(&times_out[next], 1);
+
+  int64_t size() const { return static_cast<int64_t>(records_.size()); }
+  int64_t n_users() const { return n_users_; }
+  bool timed() const { return timed_; }
+
+  // items [rows] (plus one), times [rows] (untouched without times), offsets [n_users + 1].
+  void group(int threads, int32_t* items, Time* times, int64_t* offsets) const {
+    const auto ranges = static_cast<int64_t>(starts_.size()) - 1;
+    offsets[n_users_] = size();
+    std::atomic<int64_t> next{0};
+    parallel(threads, [&](int) {
+      TimeSorter<Time> sorter(items, times);
+      std::vector<int64_t> cursor;
+      while (true) {
+        const int64_t range = next.fetch_add(1);
+        if (range >= ranges) return;
+        group_range(range, &cursor, &sorter, items, times, offsets);
       }
-      const int64_t place = cursor[users[i]]++;
-      items_out[place] = items[i] + 1;
-      if (times != nullptr) times_out[place] = times[i];
+    });
+  }
+
+ private:
+  void group_range(int64_t range, std::vector<int64_t>* cursor, TimeSorter<Time>* sorter,
+                   int32_t* items, Time* times, int64_t* offsets) const {
+    const int64_t begin = starts_[static_cast<size_t>(range)];
+    const int64_t end = starts_[static_cast<size_t>(range) + 1];
+    const int64_t first = range << shift_;
+    const int64_t last = std::min(first + (int64_t{1} << shift_), n_users_);
+    if (first >= last) return;
+    const Record<Time>* records = records_.data();
+    cursor->assign(static_cast<size_t>(last - first), 0);
+    int64_t* at = cursor->data();
+    for (int64_t i = begin; i < end; ++i) ++at[records[i].user - first];
+    int64_t total = begin;
+    for (int64_t user = first; user < last; ++user) {
+      offsets[user] = total;
+      total += at[user - first];
+      at[user - first] = offsets[user];
     }
-  });
-  if (times == nullptr) return;
-  std::atomic<int64_t> next{0};
-  parallel(threads, [&](int) {
-    TimeSorter<Time> sorter(items_out, times_out);
-    while (true) {
-      const int64_t from = next.fetch_add(kUsersPerTask);
-      if (from >= n_users) return;
-      for (int64_t u = from; u < std::min(from + kUsersPerTask, n_users); ++u) {
-        sorter.add(offsets[u], offsets[u + 1]);
-      }
-      sorter.finish();
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t place = at[records[i].user - first]++;
+      items[place] = records[i].item + 1;
+      if (timed_) times[place] = records[i].time;
     }
-  });
-}
+    if (!timed_) return;
+    for (int64_t user = first; user < last; ++user) {
+      sorter->add(offsets[user], at[user - first]);
+    }
+    sorter->finish();
+  }
+
+  int64_t n_users_;
+  bool timed_;
+  int shift_ = 0;                // users of a range, as a power of two
+  std::vector<int64_t> starts_;  // [ranges + 1] first row of each range
+  Buffer<Record<Time>> records_;
+};
 
 }  // namespace mclrec::reader

@@ -120,7 +120,9 @@ class IdMap {
   void add_integers(const int64_t* values, size_t count, int32_t* codes) {
     for (size_t i = 0; i < count; ++i) {
       if (i + kAhead < count) prefetch_integer(values[i + kAhead]);
-      codes[i] = add_integer(values[i]);
+      const auto place = static_cast<uint64_t>(values[i]);
+      const int32_t known = place < direct_.size() ? direct_[place] : -1;
+      codes[i] = known >= 0 ? known : add_integer(values[i]);
     }
   }
 
@@ -153,7 +155,7 @@ class IdMap {
   }
 
  private:
-  static constexpr size_t kAhead = 8;
+  static constexpr size_t kAhead = 16;
 
   struct Slot {
     uint64_t key;  // the integer, or the hash of the text

@@ -127,6 +127,23 @@ def _refuse_nothing(table: Table, source: str, option: str) -> None:
         raise InputError(f"{source}: {option} leaves no interactions")
 
 
+def _time_order(users: NDArray[np.int32], times: Times | None) -> NDArray[np.int64]:
+    """Rows by user, then by time, ties in file order, int64 [R]."""
+    if times is None or not len(times):
+        return np.argsort(users, kind="stable")
+    if times.dtype == np.int64:
+        low, high = int(times.min()), int(times.max())
+        span = high - low + 1
+        if int(users.max()) * span + span < 2**63:  # one sort instead of two
+            key = users.astype(np.int64)
+            key *= span
+            key += times
+            key -= low
+            return np.argsort(key, kind="stable")
+    order = np.argsort(times, kind="stable")
+    return order[np.argsort(users[order], kind="stable")]
+
+
 class Csr(NamedTuple):
     """Interactions grouped by user: items int32 [I] from 1, offsets int64 [U + 1], times [I]."""
 
@@ -151,11 +168,7 @@ def to_csr(
     """
     offsets = np.zeros(n_users + 1, dtype=np.int64)
     np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
-    if times is None:
-        order = np.argsort(users, kind="stable")
-    else:
-        order = np.argsort(times, kind="stable")
-        order = order[np.argsort(users[order], kind="stable")]
+    order = _time_order(users, times)
     return Csr(items[order] + np.int32(1), offsets, None if times is None else times[order])
 
 

@@ -130,6 +130,8 @@ def read_native(
 def group_rows(table: Table, reader: str, threads: int) -> Csr:
     """Rows grouped by user, each user's sorted by time; both orders are stable.
 
+    The rows are taken out of the table (its ids stay), so that they need not be held twice.
+
     Args:
         table: what `read_table` gave, filtered.
         reader: "native" or "numpy", as `choose` says; the result is the same.
@@ -138,9 +140,12 @@ def group_rows(table: Table, reader: str, threads: int) -> Csr:
     module = _load()[0] if reader == "native" else None
     n_users = len(table.user_ids)
     if module is None:
-        return to_csr(table.users, table.items, table.times, n_users)
-    items, offsets, times = module.to_csr(table.users, table.items, table.times, n_users, threads)
-    return Csr(items, offsets, times)
+        csr = to_csr(table.users, table.items, table.times, n_users)
+        table.clear()
+        return csr
+    rows = module.rows(table.users, table.items, table.times, n_users, threads)
+    table.clear()
+    return Csr(*rows.group(threads))
 
 
 def _ids(ids: Any) -> Any:

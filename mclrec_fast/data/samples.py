@@ -46,9 +46,11 @@ def prefixes(lasts: NDArray[np.int64]) -> Samples:
     """All samples (user, end) with 1 <= end <= lasts[user], users in order, ends ascending."""
     counts = np.maximum(lasts, 0)
     users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    before = np.cumsum(counts) - counts
-    ends = np.arange(len(users), dtype=np.int64) - np.repeat(before, counts) + 1
-    return Samples(users, ends.astype(np.int32))
+    # Ones, and at each user's first sample the step back from the previous user's last.
+    ends = np.ones(len(users), dtype=np.int32)
+    some = counts[counts > 0]
+    ends[np.cumsum(some)[:-1]] = 1 - some[:-1]
+    return Samples(users, np.cumsum(ends, dtype=np.int32))
 
 
 def _one_each(users: NDArray[np.int64], ends: NDArray[np.int64]) -> Samples:

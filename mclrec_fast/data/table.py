@@ -26,3 +26,8 @@ class Table:
     item_ids: NDArray[Any]
     times: NDArray[np.int64] | NDArray[np.float64] | None = None
     ratings: NDArray[np.float64] | None = None
+
+    def clear(self) -> None:
+        """Let go of the rows; the ids stay."""
+        self.users = self.items = np.empty(0, dtype=np.int32)
+        self.times = self.ratings = None

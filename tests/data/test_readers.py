@@ -221,8 +221,8 @@ def test_grouping_is_stable_and_agrees(data: st.DataObject) -> None:
     real = data.draw(st.sampled_from([integer / 8, np.round(rng.normal(size=rows), 1) * 1e300]))
     for times in (None, integer, real + 0.0):
         expected = to_csr(users, items, times, n_users)
-        table = Table(users, items, np.arange(n_users), np.arange(rows), times)
         for threads in (1, 3):
+            table = Table(users, items, np.arange(n_users), np.arange(rows), times)
             got = reader.group_rows(table, "native", threads)
             for a, b in zip(got, expected, strict=True):
                 assert same_array(a, b)
@@ -254,7 +254,7 @@ def test_the_compiled_functions_check_their_arguments() -> None:
         (np.zeros((3, 1), dtype=np.int32), good, None, 2),
     ):
         with pytest.raises(ValueError):
-            module.to_csr(users, items, times, n_users, 1)
+            module.rows(users, items, times, n_users, 1)
     with pytest.raises(ValueError, match="outside the table"):
         module.read(b"x", True, ",", True, 2, 0, 2, -1, -1, 0, 1, 1)
     with pytest.raises(OSError):
