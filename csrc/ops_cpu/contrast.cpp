@@ -7,6 +7,7 @@
 
 #include "../cpu/contrast_cpu.h"
 #include "checks.h"
+#include "pooled.h"
 
 namespace mclrec {
 namespace {
@@ -45,7 +46,7 @@ Outputs forward(const Views& views, double temperature, bool cosine, bool cl1, b
   const ContrastParams<T> params = make_params<T>(views, temperature, cosine, cl1);
   SimilarityStateSize size{0, 0};
   if (save) size = contrast_state_size(params);
-  const Tensor values = torch::stable::new_empty(views[0], {size.values});
+  const Tensor values = pooled_empty<T>({size.values}, views[0]);
   const Tensor indices = torch::stable::new_empty(views[0], {size.indices}, ScalarType::Int);
   const ContrastLosses losses = contrast_forward(params, save ? write_pointer<T>(values) : nullptr,
                                                  save ? write_pointer<int32_t>(indices) : nullptr);

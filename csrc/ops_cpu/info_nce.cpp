@@ -8,6 +8,7 @@
 
 #include "../cpu/similarity_cpu.h"
 #include "checks.h"
+#include "pooled.h"
 
 namespace mclrec {
 namespace {
@@ -50,7 +51,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& a, const Tensor& b, double temp
                                    bool cosine, bool save) {
   const SimilarityProblem<T> problem = make_problem<T>(a, b, temperature, cosine);
   const Tensor loss = torch::stable::new_empty(a, {});
-  const Tensor saved = torch::stable::new_empty(a, {save ? state_size(problem) : 0});
+  const Tensor saved = pooled_empty<T>({save ? state_size(problem) : 0}, a);
   T* state = save ? write_pointer<T>(saved) : nullptr;
   *write_pointer<T>(loss) =
       problem.batch > 1 ? static_cast<T>(similarity_forward(problem, state, nullptr).contrast[0])

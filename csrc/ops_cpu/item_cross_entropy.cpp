@@ -6,13 +6,16 @@
 
 #include "../cpu/item_cross_entropy_cpu.h"
 #include "checks.h"
+#include "pooled.h"
 
 namespace mclrec {
 namespace {
 
+using Outputs = std::tuple<Tensor, Tensor, Tensor>;
+
 template <class T>
-void call(const Tensor& h, const Tensor& items, const Tensor& targets, const Tensor& loss,
-          const Tensor& grad_h, const Tensor& grad_items) {
+Outputs forward(const Tensor& h, const Tensor& items, const Tensor& targets, bool grad_h,
+                bool grad_items) {
   ItemCrossEntropyParams<T> params;
   params.h = read_pointer<T>(h);
   params.items = read_pointer<T>(items);
@@ -20,18 +23,23 @@ void call(const Tensor& h, const Tensor& items, const Tensor& targets, const Ten
   params.rows = h.size(0);
   params.classes = items.size(0);
   params.width = h.size(1);
+  const Tensor loss = torch::stable::new_empty(h, {});
+  const auto gradient = [&](const Tensor& of, bool wanted) {
+    return wanted ? pooled_empty<T>({of.size(0), of.size(1)}, of)
+                  : torch::stable::new_empty(of, {0});
+  };
+  const Tensor out_h = gradient(h, grad_h), out_items = gradient(items, grad_items);
   params.loss = write_pointer<T>(loss);
-  params.grad_h = grad_h.numel() > 0 ? write_pointer<T>(grad_h) : nullptr;
-  params.grad_items = grad_items.numel() > 0 ? write_pointer<T>(grad_items) : nullptr;
+  params.grad_h = grad_h ? write_pointer<T>(out_h) : nullptr;
+  params.grad_items = grad_items ? write_pointer<T>(out_items) : nullptr;
   item_cross_entropy(params);
+  return {loss, out_h, out_items};
 }
 
 // h [B, D], item_embedding [V, D], targets int64 [B] -> loss [], and the gradients of the loss
 // where wanted (otherwise [0]).
-std::tuple<Tensor, Tensor, Tensor> item_cross_entropy_op(const Tensor& h,
-                                                         const Tensor& item_embedding,
-                                                         const Tensor& targets, bool grad_h,
-                                                         bool grad_items) {
+Outputs item_cross_entropy_op(const Tensor& h, const Tensor& item_embedding, const Tensor& targets,
+                              bool grad_h, bool grad_items) {
   const char* op = "item_cross_entropy";
   check_floating(op, "h", h);
   check_tensor(op, "h", h, h.scalar_type(), {-1, -1});
@@ -47,18 +55,10 @@ std::tuple<Tensor, Tensor, Tensor> item_cross_entropy_op(const Tensor& h,
     check(target[row] >= 0 && target[row] < items.size(0), op, ": targets[", row, "] is ",
           target[row], ", outside the ", items.size(0), " items");
   }
-  const Tensor loss = torch::stable::new_empty(h, {});
-  const Tensor out_h = grad_h ? torch::stable::new_empty(rows, {h.size(0), h.size(1)})
-                              : torch::stable::new_empty(rows, {0});
-  const Tensor out_items = grad_items
-                               ? torch::stable::new_empty(items, {items.size(0), items.size(1)})
-                               : torch::stable::new_empty(items, {0});
   if (h.scalar_type() == ScalarType::Float) {
-    call<float>(rows, items, wanted, loss, out_h, out_items);
-  } else {
-    call<double>(rows, items, wanted, loss, out_h, out_items);
+    return forward<float>(rows, items, wanted, grad_h, grad_items);
   }
-  return {loss, out_h, out_items};
+  return forward<double>(rows, items, wanted, grad_h, grad_items);
 }
 
 }  // namespace
