@@ -70,8 +70,7 @@ MCLREC_HD bool dropout_keeps(uint64_t seed, uint32_t row, uint32_t stream, uint3
                              double p, uint64_t e) {
   if (p == 0.0) return true;
   if (p == 0.5) {
-    const PhiloxBlock block =
-        philox(seed, static_cast<uint32_t>(e / 128), row, stream, update);
+    const PhiloxBlock block = philox(seed, static_cast<uint32_t>(e / 128), row, stream, update);
     return (block.word[(e % 128) / 32] >> (e % 32)) & 1u;
   }
   const PhiloxBlock block = philox(seed, static_cast<uint32_t>(e / 8), row, stream, update);
