@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
-#include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -102,22 +101,24 @@ py::dict read_file(const py::bytes& path, bool table, const std::string& delimit
   return result;
 }
 
-// Rows on their way to CSR form; see reader/csr.h.
 template <typename Time>
-std::unique_ptr<reader::Rows<Time>> rows_of(const py::array& users, const py::array& items,
-                                            const py::array* times, int64_t n_users, int threads) {
+py::array_t<int64_t> group_of(const py::array& users, py::array& items, py::array* times,
+                              int64_t n_users, int threads) {
   const auto rows = static_cast<int64_t>(users.size());
+  py::array_t<int64_t> offsets(static_cast<py::ssize_t>(n_users + 1));
   const auto* u = static_cast<const int32_t*>(users.data());
-  const auto* i = static_cast<const int32_t*>(items.data());
-  const auto* t = times == nullptr ? nullptr : static_cast<const Time*>(times->data());
+  auto* i = static_cast<int32_t*>(items.mutable_data());
+  auto* t = times == nullptr ? nullptr : static_cast<Time*>(times->mutable_data());
+  int64_t* o = offsets.mutable_data();
   py::gil_scoped_release release;
   const bool inside = std::all_of(u, u + rows, [&](int32_t c) { return c >= 0 && c < n_users; });
   if (!inside) throw std::invalid_argument("a user code is outside 0..n_users-1");
-  return std::make_unique<reader::Rows<Time>>(u, i, t, rows, n_users, threads);
+  reader::group_rows(u, i, t, rows, n_users, threads, o);
+  return offsets;
 }
 
-py::object make_rows(const py::array& users, const py::array& items, const py::object& times,
-                     int64_t n_users, int threads) {
+py::array_t<int64_t> group(const py::array& users, py::array& items, const py::object& times,
+                           int64_t n_users, int threads) {
   const auto flat = [&](const py::array& array) {
     return array.ndim() == 1 && array.size() == users.size() &&
            (array.flags() & py::array::c_style) != 0;
@@ -127,41 +128,17 @@ py::object make_rows(const py::array& users, const py::array& items, const py::o
     throw py::value_error("users and items must be contiguous int32 arrays of one length");
   }
   if (n_users < 0 || threads < 1) throw py::value_error("n_users or threads is out of range");
-  if (times.is_none()) return py::cast(rows_of<int64_t>(users, items, nullptr, n_users, threads));
+  if (times.is_none()) return group_of<int64_t>(users, items, nullptr, n_users, threads);
   if (py::isinstance<py::array>(times)) {
-    const auto array = py::cast<py::array>(times);
+    auto array = py::cast<py::array>(times);
     if (flat(array) && py::isinstance<py::array_t<int64_t>>(array)) {
-      return py::cast(rows_of<int64_t>(users, items, &array, n_users, threads));
+      return group_of<int64_t>(users, items, &array, n_users, threads);
     }
     if (flat(array) && py::isinstance<py::array_t<double>>(array)) {
-      return py::cast(rows_of<double>(users, items, &array, n_users, threads));
+      return group_of<double>(users, items, &array, n_users, threads);
     }
   }
   throw py::value_error("times must be a contiguous int64 or float64 array as long as users");
-}
-
-template <typename Time>
-py::tuple group(const reader::Rows<Time>& rows, int threads) {
-  if (threads < 1) throw py::value_error("threads must be 1 or more");
-  py::array_t<int32_t> items(static_cast<py::ssize_t>(rows.size()));
-  py::array_t<int64_t> offsets(static_cast<py::ssize_t>(rows.n_users() + 1));
-  py::array_t<Time> times(static_cast<py::ssize_t>(rows.timed() ? rows.size() : 0));
-  int32_t* items_to = items.mutable_data();
-  int64_t* offsets_to = offsets.mutable_data();
-  Time* times_to = times.mutable_data();
-  {
-    py::gil_scoped_release release;
-    rows.group(threads, items_to, times_to, offsets_to);
-  }
-  if (!rows.timed()) return py::make_tuple(items, offsets, py::none());
-  return py::make_tuple(items, offsets, times);
-}
-
-template <typename Time>
-void bind_rows(py::module_& module, const char* name) {
-  py::class_<reader::Rows<Time>>(module, name, "Rows dealt out to ranges of users.")
-      .def("group", &group<Time>, py::arg("threads"),
-           "(items counted from 1, offsets, times or None): by user, then by time, both stable.");
 }
 
 }  // namespace
@@ -175,9 +152,8 @@ PYBIND11_MODULE(_reader, module) {
              py::arg("block_bytes") = int64_t{1} << 19,
              "Read a log file: a dict of users, items, user_ids, item_ids, times, ratings, the "
              "first problems as (line, code, field, detail, number), and their count as bad.");
-  bind_rows<int64_t>(module, "RowsInt64");
-  bind_rows<double>(module, "RowsFloat64");
-  module.def("rows", &make_rows, py::arg("users"), py::arg("items"), py::arg("times"),
+  module.def("group", &group, py::arg("users"), py::arg("items"), py::arg("times"),
              py::arg("n_users"), py::arg("threads"),
-             "Take rows in for grouping (a copy: the arrays are not needed afterwards).");
+             "Sort items and times in place by user, then by time, both stable; items are counted "
+             "from 1 afterwards. Returns the offsets of the users.");
 }

@@ -31,19 +31,10 @@ def read(
     bytes_per_thread: int = ...,
     block_bytes: int = ...,
 ) -> Found: ...
-
-class _Rows:
-    def group(
-        self, threads: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[Any] | None]: ...
-
-class RowsInt64(_Rows): ...
-class RowsFloat64(_Rows): ...
-
-def rows(
+def group(
     users: NDArray[np.int32],
     items: NDArray[np.int32],
     times: NDArray[Any] | None,
     n_users: int,
     threads: int,
-) -> RowsInt64 | RowsFloat64: ...
+) -> NDArray[np.int64]: ...

@@ -1,6 +1,7 @@
 // Rows -> users x items, each user's rows sorted by time, ties in file order. Linear in rows.
-// Two steps, so that the caller can let go of its rows in between: `Rows` deals them out to ranges
-// of users (sequential writes), `group` finishes range by range (random writes, but in cache).
+// Rows are first dealt out to ranges of users (sequential writes), then finished range by range
+// (random writes, but in cache), back into the arrays they came from: fresh memory costs more than
+// the sorting.
 #pragma once
 
 #include <algorithm>
@@ -65,8 +66,6 @@ class Rows {
   }
 
   int64_t size() const { return static_cast<int64_t>(records_.size()); }
-  int64_t n_users() const { return n_users_; }
-  bool timed() const { return timed_; }
 
   // items [rows] (plus one), times [rows] (untouched without times), offsets [n_users + 1].
   void group(int threads, int32_t* items, Time* times, int64_t* offsets) const {
@@ -120,5 +119,14 @@ class Rows {
   std::vector<int64_t> starts_;  // [ranges + 1] first row of each range
   Buffer<Record<Time>> records_;
 };
+
+// users [rows] in 0..n_users-1; items [rows] (plus one afterwards) and times [rows] or null are
+// sorted in place; offsets [n_users + 1].
+template <typename Time>
+void group_rows(const int32_t* users, int32_t* items, Time* times, int64_t rows, int64_t n_users,
+                int threads, int64_t* offsets) {
+  const Rows<Time> dealt(users, items, times, rows, n_users, threads);
+  dealt.group(threads, items, times, offsets);
+}
 
 }  // namespace mclrec::reader

@@ -130,7 +130,7 @@ def read_native(
 def group_rows(table: Table, reader: str, threads: int) -> Csr:
     """Rows grouped by user, each user's sorted by time; both orders are stable.
 
-    The rows are taken out of the table (its ids stay), so that they need not be held twice.
+    The rows are taken out of the table (its ids stay), and their memory may become the result's.
 
     Args:
         table: what `read_table` gave, filtered.
@@ -141,11 +141,11 @@ def group_rows(table: Table, reader: str, threads: int) -> Csr:
     n_users = len(table.user_ids)
     if module is None:
         csr = to_csr(table.users, table.items, table.times, n_users)
-        table.clear()
-        return csr
-    rows = module.rows(table.users, table.items, table.times, n_users, threads)
+    else:
+        offsets = module.group(table.users, table.items, table.times, n_users, threads)
+        csr = Csr(table.items, offsets, table.times)
     table.clear()
-    return Csr(*rows.group(threads))
+    return csr
 
 
 def _ids(ids: Any) -> Any:

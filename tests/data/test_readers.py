@@ -222,7 +222,8 @@ def test_grouping_is_stable_and_agrees(data: st.DataObject) -> None:
     for times in (None, integer, real + 0.0):
         expected = to_csr(users, items, times, n_users)
         for threads in (1, 3):
-            table = Table(users, items, np.arange(n_users), np.arange(rows), times)
+            own = None if times is None else times.copy()
+            table = Table(users, items.copy(), np.arange(n_users), np.arange(rows), own)
             got = reader.group_rows(table, "native", threads)
             for a, b in zip(got, expected, strict=True):
                 assert same_array(a, b)
@@ -235,8 +236,8 @@ def test_grouping_many_rows_of_one_user() -> None:
         users = np.minimum(rng.integers(0, 9, rows), 1).astype(np.int32)
         items = np.arange(rows, dtype=np.int32)
         for times in (rng.integers(0, 50, rows), rng.normal(size=rows) * 1e200):
-            table = Table(users, items, np.arange(2), items, times)
             expected = to_csr(users, items, times, 2)
+            table = Table(users, items.copy(), np.arange(2), items, times.copy())
             for a, b in zip(reader.group_rows(table, "native", 2), expected, strict=True):
                 assert same_array(a, b)
 
@@ -254,7 +255,11 @@ def test_the_compiled_functions_check_their_arguments() -> None:
         (np.zeros((3, 1), dtype=np.int32), good, None, 2),
     ):
         with pytest.raises(ValueError):
-            module.rows(users, items, times, n_users, 1)
+            module.group(users, items, times, n_users, 1)
+    fixed = np.zeros(3, dtype=np.int32)
+    fixed.flags.writeable = False
+    with pytest.raises(ValueError):
+        module.group(good, fixed, None, 1, 1)
     with pytest.raises(ValueError, match="outside the table"):
         module.read(b"x", True, ",", True, 2, 0, 2, -1, -1, 0, 1, 1)
     with pytest.raises(OSError):
