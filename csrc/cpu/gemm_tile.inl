@@ -62,7 +62,7 @@ void pack_panels(const T* b, int64_t step_k, int64_t step_n, int64_t depth, int6
 }
 
 // What a tile starts from.
-enum class TileStart { kZero, kBias, kAdd };  // 0; a row bias[kTileCols]; what c holds
+enum class TileStart { kZero, kBias, kAdd };  // 0; a row bias[kTileCols]; 0, then added to c
 
 // c[0..R)[0..kTileCols) = start + a b over `depth`. Element (r, k) of a is a[r * lda + k], or
 // a[k * lda + r] when kTransposed (a weight gradient: depth runs over tokens). b is [depth] rows of
@@ -75,17 +75,9 @@ __attribute__((noinline)) void multiply_tile(const T* a, int64_t lda, const T* b
   Vec<T> sum[R][2];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    if constexpr (kStart == TileStart::kAdd) {
-      sum[r][0] = load(c + r * ldc);
-      sum[r][1] = load(c + r * ldc + kHalf);
-    } else if constexpr (kStart == TileStart::kBias) {
-      __builtin_prefetch(c + r * ldc, 1);
-      sum[r][0] = load(bias);
-      sum[r][1] = load(bias + kHalf);
-    } else {
-      __builtin_prefetch(c + r * ldc, 1);
-      sum[r][0] = sum[r][1] = Vec<T>{};
-    }
+    __builtin_prefetch(c + r * ldc, 1);
+    sum[r][0] = kStart == TileStart::kBias ? load(bias) : Vec<T>{};
+    sum[r][1] = kStart == TileStart::kBias ? load(bias + kHalf) : Vec<T>{};
   }
   for (int64_t k = 0; k < depth; ++k) {
     const Vec<T> b0 = load(b), b1 = load(b + kHalf);
@@ -100,6 +92,11 @@ __attribute__((noinline)) void multiply_tile(const T* a, int64_t lda, const T* b
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
+    // A long sum in parts rounds less when each part is summed by itself.
+    if constexpr (kStart == TileStart::kAdd) {
+      sum[r][0] += load(c + r * ldc);
+      sum[r][1] += load(c + r * ldc + kHalf);
+    }
     store(c + r * ldc, sum[r][0]);
     store(c + r * ldc + kHalf, sum[r][1]);
   }

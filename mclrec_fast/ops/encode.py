@@ -1,10 +1,239 @@
-"""The public op `encode` (torch path; the kernel's registration joins it here)."""
+"""The sequence encoder over packed sequences, one op forward and one backward: `encode`.
 
+Holds schema, fake kernels, autograd and the public function. The plain torch twin is
+reference/encode.py, the kernels csrc/cpu/encode_cpu.cpp. Source: Kang & McAuley, ICDM 2018, as
+RecBole writes it.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from .. import _native
+from ._shared import NAMESPACE, check_same_device, check_tensor, check_update, signed_seed
+from .packed import PackedSequences
 from .reference.encode import encode as _reference
 
+_EMBEDDING_WEIGHTS, _LAYER_WEIGHTS = 4, 16
+_OPTIONS = (
+    "int heads, float hidden_dropout, float attention_dropout, float eps, int seed, int update"
+)
 
-def encode(*args: Any, backend: str = "auto", **kwargs: Any) -> Any:
-    """See the reference."""
-    return _reference(*args, **kwargs)
+torch.library.define(
+    f"{NAMESPACE}::encode",
+    f"(Tensor items, Tensor positions, Tensor offsets, Tensor[] weights, {_OPTIONS}, bool save) "
+    "-> (Tensor, Tensor)",
+)
+torch.library.define(
+    f"{NAMESPACE}::encode_backward",
+    "(Tensor grad_h, Tensor items, Tensor positions, Tensor offsets, Tensor[] weights, "
+    f"Tensor saved, {_OPTIONS}) -> Tensor[]",
+)
+
+
+def _encode_fake(
+    items: Tensor,
+    positions: Tensor,
+    offsets: Tensor,
+    weights: Sequence[Tensor],
+    heads: int,
+    *options: Any,
+) -> tuple[Tensor, Tensor]:
+    sequences, hidden = offsets.shape[0] - 1, weights[0].shape[1]
+    size = _saved_size(items.shape[0], sequences, weights, heads) if options[-1] else 0
+    return weights[0].new_empty(sequences, hidden), weights[0].new_empty(size)
+
+
+def _saved_size(tokens: int, sequences: int, weights: Sequence[Tensor], heads: int) -> int:
+    """Elements the forward pass keeps; must equal SavedLayout in csrc/cpu/encode_plan.cpp."""
+    layers = (len(weights) - _EMBEDDING_WEIGHTS) // _LAYER_WEIGHTS
+    hidden = weights[0].shape[1]
+    row = _pad(hidden)
+    attention = _pad(heads * _pad(hidden // heads, 8))
+    norm = row + 1 + (row + 31) // 32
+    feed_forward = 2 * norm + _pad(weights[_EMBEDDING_WEIGHTS + 10].shape[0])
+    per_token = norm + heads + (layers - 1) * (3 * attention + feed_forward)
+    per_row = 2 * attention + 2 * heads * row + heads + feed_forward
+    return _pad(tokens) * per_token + _pad(sequences) * per_row
+
+
+def _pad(size: int, multiple: int = 16) -> int:
+    return (size + multiple - 1) // multiple * multiple
+
+
+def _encode_backward_fake(
+    grad_h: Tensor,
+    items: Tensor,
+    positions: Tensor,
+    offsets: Tensor,
+    weights: Sequence[Tensor],
+    *options: Any,
+) -> list[Tensor]:
+    return [weight.new_empty(weight.shape) for weight in weights]
+
+
+torch.library.register_fake(f"{NAMESPACE}::encode", _encode_fake)
+torch.library.register_fake(f"{NAMESPACE}::encode_backward", _encode_backward_fake)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    items, positions, offsets, weights, *options, save = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.options = options
+    ctx.saved = save
+    ctx.save_for_backward(items, positions, offsets, output[1], *weights)
+
+
+def _backward(ctx: Any, grad_h: Tensor, _: Tensor | None) -> tuple[Any, ...]:
+    if not ctx.saved:
+        raise RuntimeError("encode was called with save=False: nothing was kept for a gradient")
+    items, positions, offsets, saved, *weights = ctx.saved_tensors
+    gradients = torch.ops.mclrec_fast.encode_backward(
+        grad_h, items, positions, offsets, weights, saved, *ctx.options
+    )
+    return (None, None, None, gradients, *(None for _ in ctx.options), None)
+
+
+def _second_backward(ctx: Any, *_: Any) -> Any:
+    raise RuntimeError("encode has no second derivative: use backend='torch'")
+
+
+torch.library.register_autograd(
+    f"{NAMESPACE}::encode", _backward, setup_context=_setup_context
+)
+torch.library.register_autograd(f"{NAMESPACE}::encode_backward", _second_backward)
+
+
+def encode(
+    packed: PackedSequences,
+    weights: Sequence[Tensor],
+    *,
+    heads: int,
+    hidden_dropout: float,
+    attention_dropout: float,
+    eps: float,
+    seed: int,
+    update: int,
+    backend: str = "auto",
+) -> Tensor:
+    """The representation of each sequence: the encoder's output at its last token.
+
+    SASRec's post-norm blocks, causal; item id 0 is never attended to and its embedding row gets no
+    gradient here. Dropout draws the same bits on every backend. First derivatives only, unless
+    ``backend`` is "torch".
+
+    Args:
+        packed: S sequences, none of them empty; items in 0 .. V - 1, positions in 0 .. P - 1.
+        weights: float32 or float64: item embedding [V, D], position embedding [P, D], embedding
+            norm weight and bias [D]; then per layer (one or more) 16, matrices as torch's Linear
+            has them, [out, in]: query, key, value and output weight [D, D], each followed by its
+            bias [D]; attention norm weight and bias [D]; inner weight [F, D] and bias [F]; outer
+            weight [D, F] and bias [D]; feed-forward norm weight and bias [D].
+        heads: attention heads, a divisor of D.
+        hidden_dropout: probability of dropping a hidden element, 0 <= p < 1; 0 in evaluation.
+        attention_dropout: probability of dropping an attention probability, 0 <= p < 1.
+        eps: added to the variance in every layer norm.
+        seed: key of the dropout masks, 64 bits.
+        update: number of the update, 0 .. 2**32 - 1.
+        backend: "auto", "torch" or "native".
+
+    Returns:
+        h [S, D], of the weights' dtype.
+
+    Raises:
+        TypeError: A tensor of another dtype.
+        ValueError: Another shape, device or number of weights; offsets that do not ascend or that
+            exceed the tokens; an item, position or probability out of range.
+        InputError: "native" is not available.
+    """
+    weights = list(weights)
+    _check(packed, weights, heads)
+    for name, p in (("hidden_dropout", hidden_dropout), ("attention_dropout", attention_dropout)):
+        if not 0.0 <= p < 1.0:
+            raise ValueError(f"encode: {name} must be in [0, 1), got {p}")
+    if not eps >= 0.0:
+        raise ValueError(f"encode: eps must be at least 0, got {eps}")
+    check_update("update", update)
+    seed = signed_seed(seed)
+    if _native.backend(backend, packed.items.device, "encode") == "native":
+        save = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
+        options = (heads, hidden_dropout, attention_dropout, eps, seed, update)
+        h, _ = torch.ops.mclrec_fast.encode(*packed, weights, *options, save)
+        return h
+    _check_values(packed, weights)
+    return _reference(
+        packed,
+        weights,
+        heads=heads,
+        hidden_dropout=hidden_dropout,
+        attention_dropout=attention_dropout,
+        eps=eps,
+        seed=seed,
+        update=update,
+    )
+
+
+def _check(packed: PackedSequences, weights: list[Tensor], heads: int) -> None:
+    for name, tensor in zip(packed._fields, packed, strict=True):
+        check_tensor("encode", name, tensor, torch.int32, 1)
+    count = len(weights) - _EMBEDDING_WEIGHTS
+    if count < _LAYER_WEIGHTS or count % _LAYER_WEIGHTS:
+        raise ValueError(
+            f"encode: weights must be {_EMBEDDING_WEIGHTS} and {_LAYER_WEIGHTS} for each layer, "
+            f"got {len(weights)}"
+        )
+    check_tensor("encode", "item_embedding", weights[0], (torch.float32, torch.float64), 2)
+    for number, weight in enumerate(weights):
+        check_tensor("encode", f"weights[{number}]", weight, weights[0].dtype, weight.dim())
+    check_same_device("encode", items=packed.items, offsets=packed.offsets, weights=weights[0])
+    if len(packed.items) != len(packed.positions):
+        raise ValueError(
+            f"encode: items and positions must have one size, got {len(packed.items)} and "
+            f"{len(packed.positions)}"
+        )
+    if len(packed.offsets) < 1:
+        raise ValueError("encode: offsets must hold at least one number")
+    hidden = weights[0].shape[1]
+    if heads < 1 or hidden % heads:
+        raise ValueError(f"encode: heads must divide the hidden size {hidden}, got {heads}")
+    _check_shapes(weights, hidden)
+
+
+def _check_shapes(weights: list[Tensor], hidden: int) -> None:
+    inner = weights[_EMBEDDING_WEIGHTS + 10].shape[0]
+    square, vector = [hidden, hidden], [hidden]
+    layer = [square, vector] * 4 + [vector, vector]
+    layer += [[inner, hidden], [inner], [hidden, inner], vector, vector, vector]
+    layers = (len(weights) - _EMBEDDING_WEIGHTS) // _LAYER_WEIGHTS
+    shapes = [[len(w), hidden] for w in weights[:2]] + [vector, vector] + layer * layers
+    for number, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
+        if list(weight.shape) != shape:
+            raise ValueError(
+                f"encode: weights[{number}] must have shape {shape}, got {list(weight.shape)}"
+            )
+
+
+def _check_values(packed: PackedSequences, weights: list[Tensor]) -> None:
+    """The kernel's checks of values, with its words."""
+    items, positions, offsets = packed
+    steps = offsets.to(torch.int64).diff()
+    if int(offsets[0]) != 0:
+        raise ValueError(f"encode: offsets must start at 0, got {int(offsets[0])}")
+    if bool((steps <= 0).any()):
+        s = int((steps <= 0).nonzero()[0])
+        raise ValueError(
+            f"encode: offsets must ascend (no sequence is empty), got {int(offsets[s])} and "
+            f"{int(offsets[s + 1])} around sequence {s}"
+        )
+    tokens = int(offsets[-1])
+    if tokens > len(items):
+        raise ValueError(f"encode: offsets end at {tokens}, but there are {len(items)} tokens")
+    for name, index, table in (("items", items, weights[0]), ("positions", positions, weights[1])):
+        outside = (index[:tokens] < 0) | (index[:tokens] >= len(table))
+        if bool(outside.any()):
+            t = int(outside.nonzero()[0])
+            raise ValueError(
+                f"encode: {name}[{t}] must be in 0..{len(table) - 1}, got {int(index[t])}"
+            )

@@ -113,8 +113,11 @@ def dropout_mask(
     if p == 0.5:
         kept = _bits(first.device)[words.view(torch.uint8).to(torch.int32)].flatten(-2)
     else:
-        # Unsigned halves, compared as signed ones after flipping the top bit.
-        kept = words.view(torch.int16) ^ -0x8000 < int((1.0 - p) * 65536.0 + 0.5) - 0x8000
+        # Unsigned halves, compared as signed ones after flipping the top bit; the threshold may be
+        # 65536, which is no 16-bit number.
+        threshold = int((1.0 - p) * 65536.0 + 0.5)
+        halves = words.view(torch.int16) ^ -0x8000
+        kept = halves <= threshold - 1 - 0x8000 if threshold else torch.zeros_like(halves).bool()
     if alignment % per_word == 0:
         return kept[..., :count]
     shift = (first % per_word)[..., None] + torch.arange(count, device=first.device)

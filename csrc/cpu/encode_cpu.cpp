@@ -1,0 +1,59 @@
+// The encoder's kernels for every instruction set, and the calls that cut the batch, pack the
+// weights and hand the chunks to the threads.
+#include "encode_cpu.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "encode_plan.h"
+#include "parallel.h"
+#include "scratch.h"
+#include "simd.h"
+
+namespace mclrec::encode::portable {
+constexpr int kVectorBytes = 16;
+#include "encode_kernels.inl"
+}  // namespace mclrec::encode::portable
+#if MCLREC_HAS_AVX2
+MCLREC_AVX2_BEGIN
+namespace mclrec::encode::avx2 {
+constexpr int kVectorBytes = 32;
+#include "encode_kernels.inl"
+}  // namespace mclrec::encode::avx2
+MCLREC_AVX2_END
+#endif
+
+namespace mclrec {
+
+template <class T>
+void encode_forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
+                    const EncodeDropout& dropout, T eps, T* h, T* saved) {
+  if (sizes.sequences == 0) return;
+  static thread_local EncodePlan plan;
+  plan.make(batch.offsets, sizes.sequences);
+  MCLREC_PICK(encode, forward<T>)(sizes, batch, weights, dropout, eps, plan, h, saved);
+}
+
+template <class T>
+void encode_backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
+                     const EncodeDropout& dropout, T eps, const T* grad_h, const T* saved,
+                     T* const* gradients) {
+  static thread_local EncodePlan plan;
+  plan.make(batch.offsets, sizes.sequences);
+  MCLREC_PICK(encode, backward<T>)
+  (sizes, batch, weights, dropout, eps, plan, grad_h, saved, gradients);
+}
+
+template void encode_forward<float>(const EncodeSizes&, const EncodeBatch&, const float* const*,
+                                    const EncodeDropout&, float, float*, float*);
+template void encode_forward<double>(const EncodeSizes&, const EncodeBatch&, const double* const*,
+                                     const EncodeDropout&, double, double*, double*);
+
+template void encode_backward<float>(const EncodeSizes&, const EncodeBatch&, const float* const*,
+                                     const EncodeDropout&, float, const float*, const float*,
+                                     float* const*);
+template void encode_backward<double>(const EncodeSizes&, const EncodeBatch&, const double* const*,
+                                      const EncodeDropout&, double, const double*, const double*,
+                                      double* const*);
+
+}  // namespace mclrec

@@ -1,0 +1,144 @@
+// The encoder's last layer, for the last token of each row: its key and value projections are
+// absorbed into the single query. With q_h the query of head h and x_j the layer's input,
+//   score_j = u_h . x_j / sqrt(d), u_h = W_k,h^T q_h     (q_h . b_k is the same for all j)
+//   context_h = W_v,h w_h + b_v,h sum_j p_j, w_h = sum_j p_j x_j   (under dropout sum p != 1)
+// No #include and no namespace here: see encode_cpu.cpp.
+
+// out[j] = vector . rows[j] for j < count; `stride` apart, `size` elements, a multiple of kLanes.
+template <class T>
+__attribute__((noinline)) void row_products(const T* vector, const T* rows, int64_t stride,
+                                            int64_t count, int64_t size, T* out) {
+  constexpr int kGroup = 4;
+  int64_t j = 0;
+  for (; j + kGroup <= count; j += kGroup) {
+    Vec<T> sum[kGroup] = {};
+    for (int64_t c = 0; c < size; c += kLanes<T>) {
+      const Vec<T> v = load(vector + c);
+#pragma GCC unroll 4
+      for (int r = 0; r < kGroup; ++r) sum[r] = fma(v, load(rows + (j + r) * stride + c), sum[r]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < kGroup; ++r) out[j + r] = lane_sum<T>(sum[r]);
+  }
+  for (; j < count; ++j) {
+    Vec<T> sum = {};
+    for (int64_t c = 0; c < size; c += kLanes<T>) {
+      sum = fma(load(vector + c), load(rows + j * stride + c), sum);
+    }
+    out[j] = lane_sum<T>(sum);
+  }
+}
+
+// Scores of one query to probabilities in place; `items` [n] are the keys' ids, 0 = not visible.
+template <class T>
+MCLREC_INLINE void softmax_row(const int32_t* items, int64_t n, T scale, T* p) {
+  constexpr int kL = kLanes<T>;
+  const T lowest = std::numeric_limits<T>::lowest();
+  Vec<T> largest = broadcast(lowest), sum = {};
+  for (int64_t j = 0; j < padded(n, kL); ++j) p[j] = j < n && items[j] != 0 ? p[j] * scale : lowest;
+  for (int64_t j = 0; j < n; j += kL) largest = max(largest, load(p + j));
+  largest = broadcast(lane_max<T>(largest));
+  for (int64_t j = 0; j < n; j += kL) {
+    const Vec<T> score = load(p + j);
+    const Vec<T> e = keep_where<T>(score != lowest, exp_nonpositive(score - largest));
+    store(p + j, e);
+    sum += e;
+  }
+  const T total = lane_sum<T>(sum);
+  const Vec<T> inverse = broadcast(total == T(0) ? T(0) : T(1) / total);
+  for (int64_t j = 0; j < n; j += kL) store(p + j, load(p + j) * inverse);
+}
+
+// Attention of one row's last token for all heads. p: scratch [2 H][padded(n)]; writes mixed
+// [H][hidden_row], kept [H] and probabilities [n][H], negative (also -0) where dropped.
+template <class T>
+void last_attention_row(const EncodeCall<T>& call, const int32_t* items, const T* x, int64_t n,
+                        const T* absorbed, const uint32_t* bits, const int64_t* start, T* p,
+                        T* mixed, T* kept, T* probabilities) {
+  const EncodeLayout& layout = call.layout;
+  const int64_t stride = layout.hidden_row, row = padded(n);
+  const T scale = T(1) / std::sqrt(static_cast<T>(layout.head));
+  const T keep_scale = call.dropout.attention.template scale<T>();
+  for (int64_t h = 0; h < layout.heads; ++h) {
+    T* head = p + h * row;
+    row_products(absorbed + h * stride, x, stride, n, padded(layout.hidden, kLanes<T>), head);
+    softmax_row(items, n, scale, head);
+    T sum = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      const bool keep =
+          start == nullptr || ((bits[start[h] + j / 32] >> (j % 32)) & 1u) != 0;
+      probabilities[j * layout.heads + h] = keep ? head[j] : -head[j];
+      if (start != nullptr) head[j] = keep ? head[j] * keep_scale : T(0);
+      sum += head[j];
+    }
+    kept[h] = sum;
+  }
+  int64_t h = 0;
+  for (; h + 2 <= layout.heads; h += 2) {
+    mix_rows<false, 2>(p + h * row, row, 1, n, x, stride, stride, mixed + h * stride, stride);
+  }
+  if (h < layout.heads) {
+    mix_rows<false, 1>(p + h * row, row, 1, n, x, stride, stride, mixed + h * stride, stride);
+  }
+}
+
+// rows: rows of the plan, x [their tokens][hidden_row]; h [S][D], rows of the batch as passed in.
+template <class T>
+void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
+                        const LastStore<T>& arrays, T* probabilities, ForwardScratch<T>& scratch,
+                        const T* x, T* h) {
+  const EncodeLayout& layout = call.layout;
+  const EncodePlan& plan = call.plan;
+  const int64_t layer = layout.layers - 1, count = rows.end - rows.begin;
+  const int64_t stride = layout.hidden_row, attention_row = layout.attention_row;
+  const LayerPanels<T>& panels = call.packed.panels[layer];
+  const LayerVectors<T>& vectors = call.packed.vectors[layer];
+  BlockScratch<T>& block = scratch.block;
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t token = plan.first(rows.begin + r + 1) - 1 - rows.first_token;
+    std::memcpy(scratch.residual + r * stride, x + token * stride, stride * sizeof(T));
+  }
+  multiply_panels<TileStart::kBias>(scratch.residual, stride, panels.query, count, attention_row,
+                                    layout.hidden, vectors.qkv_bias, arrays.query, attention_row);
+  for (int64_t head = 0; head < layout.heads; ++head) {
+    multiply_panels<TileStart::kZero, T>(
+        arrays.query + head * layout.head_row, attention_row,
+        panels.key + head * panels_size<T>(layout.head, layout.hidden), count, layout.hidden,
+        layout.head, nullptr, arrays.absorbed + head * stride, layout.absorbed_row);
+  }
+  last_attention_bits(call, rows, layer, block.bits);
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t row = rows.begin + r, token = plan.first(row) - rows.first_token;
+    last_attention_row(call, call.batch.items + call.batch.offsets[plan.sequence(row)],
+                       x + token * stride, plan.length(row),
+                       arrays.absorbed + r * layout.absorbed_row, block.bits.memory,
+                       call.dropout.attention.active() ? block.bits.start + r * layout.heads
+                                                       : nullptr,
+                       block.attention, arrays.mixed + r * layout.absorbed_row,
+                       arrays.kept + r * layout.heads, probabilities + token * layout.heads);
+  }
+  const T* bias = vectors.qkv_bias + 2 * attention_row;
+  const int64_t one_row = padded(layout.head_row);
+  for (int64_t head = 0; head < layout.heads; ++head) {
+    multiply_panels<TileStart::kZero, T>(
+        arrays.mixed + head * stride, layout.absorbed_row,
+        panels.value + head * panels_size<T>(layout.hidden, layout.head), count, layout.head,
+        layout.hidden, nullptr, scratch.one_head, one_row);
+    for (int64_t r = 0; r < count; ++r) {
+      const T kept = arrays.kept[r * layout.heads + head];
+      for (int64_t e = 0; e < layout.head_row; ++e) {
+        const int64_t column = head * layout.head_row + e;
+        arrays.context[r * attention_row + column] =
+            e < layout.head ? scratch.one_head[r * one_row + e] + kept * bias[column] : T(0);
+      }
+    }
+  }
+  hidden_bits(call, rows, layer, kSiteAttentionOutput, true, block.runs, arrays.rows.attention.mask);
+  hidden_bits(call, rows, layer, kSiteFeedForward, true, block.runs, arrays.rows.feed_forward.mask);
+  T* z = scratch.residual;
+  after_attention(call, layer, count, z, arrays.context, arrays.rows, scratch, z);
+  for (int64_t r = 0; r < count; ++r) {
+    std::memcpy(h + plan.sequence(rows.begin + r) * layout.hidden, z + r * stride,
+                layout.hidden * sizeof(T));
+  }
+}

@@ -1,0 +1,165 @@
+// The last layer backward (see encode_last.inl): with g = d loss / d context_h,
+//   d w_h = W_v,h^T g, d p_j = d w_h . x_j + g . b_v,h, d x_j += p_j d w_h + d s_j u_h,
+//   d u_h = sum_j d s_j x_j, d q_h = W_k,h d u_h, d W_k,h = q_h d u_h^T, d W_v,h = g w_h^T.
+// The gradient of the key bias is 0: it adds the same to every score of a row.
+// No #include and no namespace here: see encode_cpu.cpp.
+
+// One row's attention for all heads. weights: scratch [2 H][padded(n)]; x [n][hidden_row];
+// value_bias_grad [H] = g . b_v,h. Writes grad_absorbed [H][hidden_row] and grad_x [n][hidden_row].
+template <class T>
+void last_attention_row_backward(const EncodeCall<T>& call, const T* x, int64_t n,
+                                 const T* probabilities, const T* absorbed, const T* grad_mixed,
+                                 const T* grad_kept, T* weights, T* grad_absorbed, T* grad_x) {
+  const EncodeLayout& layout = call.layout;
+  const int64_t heads = layout.heads, stride = layout.hidden_row, row = padded(n);
+  const int64_t size = padded(layout.hidden, kLanes<T>);
+  const T scale = T(1) / std::sqrt(static_cast<T>(layout.head));
+  const T keep_scale = call.dropout.attention.template scale<T>();
+  T* dropped = weights;                 // [H][row]
+  T* grad_score = weights + heads * row;  // [H][row]
+  for (int64_t h = 0; h < heads; ++h) {
+    T* ds = grad_score + h * row;
+    row_products(grad_mixed + h * stride, x, stride, n, size, ds);
+    T sum = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      const T p = probabilities[j * heads + h];  // negative, or -0, where dropped
+      const bool keep = !std::signbit(p);
+      dropped[h * row + j] = keep ? p * keep_scale : T(0);
+      ds[j] = keep ? (ds[j] + grad_kept[h]) * keep_scale : T(0);
+      sum += std::abs(p) * ds[j];
+    }
+    for (int64_t j = 0; j < n; ++j) {
+      ds[j] = std::abs(probabilities[j * heads + h]) * (ds[j] - sum) * scale;
+    }
+  }
+  int64_t h = 0;
+  for (; h + 2 <= heads; h += 2) {
+    mix_rows<false, 2>(grad_score + h * row, row, 1, n, x, stride, size, grad_absorbed + h * stride,
+                       stride);
+  }
+  if (h < heads) {
+    mix_rows<false, 1>(grad_score + h * row, row, 1, n, x, stride, size, grad_absorbed + h * stride,
+                       stride);
+  }
+  int64_t j = 0;
+  for (; j + 2 <= n; j += 2) {
+    mix_rows<false, 2>(dropped + j, 1, row, heads, grad_mixed, stride, size, grad_x + j * stride,
+                       stride);
+    mix_rows<true, 2>(grad_score + j, 1, row, heads, absorbed, stride, size, grad_x + j * stride,
+                      stride);
+  }
+  if (j < n) {
+    mix_rows<false, 1>(dropped + j, 1, row, heads, grad_mixed, stride, size, grad_x + j * stride,
+                       stride);
+    mix_rows<true, 1>(grad_score + j, 1, row, heads, absorbed, stride, size, grad_x + j * stride,
+                      stride);
+  }
+}
+
+// From scratch.grad_context to scratch.grad_mixed, the value matrix's gradients and, per row and
+// head, g . b_v,h (in scratch.block.attention, [rows][H]).
+template <class T>
+void last_values_backward(const EncodeCall<T>& call, bool first_block, int64_t rows,
+                          const LastStore<T>& saved, const LayerGradients<T>& gradients,
+                          BackwardScratch<T>& scratch, T* grad_kept) {
+  const EncodeLayout& layout = call.layout;
+  const int64_t layer = layout.layers - 1, row = layout.attention_row, stride = layout.hidden_row;
+  const T* bias = call.packed.vectors[layer].qkv_bias + 2 * row;
+  T* grad_bias = gradients.qkv_bias + 2 * row;
+  T* grad_value = gradients.qkv + 2 * row * stride;
+  for (int64_t h = 0; h < layout.heads; ++h) {
+    const int64_t column = h * layout.head_row;
+    multiply_panels<TileStart::kZero, T>(
+        scratch.grad_context + column, row,
+        call.packed.panels[layer].value + h * panels_size<T>(layout.head, layout.hidden), rows,
+        layout.hidden, layout.head, nullptr, scratch.grad_mixed + h * stride, layout.absorbed_row);
+    add_weight_gradient<T>(first_block, scratch.grad_context + column, row,
+                           saved.mixed + h * stride, layout.absorbed_row, layout.head,
+                           layout.hidden, rows, grad_value + column * stride, stride);
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* grad = scratch.grad_context + r * row + column;
+      const T kept = saved.kept[r * layout.heads + h];
+      T sum = 0;
+      for (int64_t e = 0; e < layout.head; ++e) {
+        sum += grad[e] * bias[column + e];
+        grad_bias[column + e] += grad[e] * kept;
+      }
+      grad_kept[r * layout.heads + h] = sum;
+    }
+  }
+}
+
+// From scratch.grad_absorbed to the queries' gradient (in scratch.grad_qkv, [rows][attention_row])
+// and those of the key and query matrices; adds to scratch.grad_residual.
+template <class T>
+void last_queries_backward(const EncodeCall<T>& call, bool first_block, int64_t rows,
+                           const LastStore<T>& saved, const LayerGradients<T>& gradients,
+                           BackwardScratch<T>& scratch) {
+  const EncodeLayout& layout = call.layout;
+  const LayerPanels<T>& panels = call.packed.panels[layout.layers - 1];
+  const int64_t row = layout.attention_row, stride = layout.hidden_row;
+  const int64_t one_row = padded(layout.head_row);
+  T* grad_query = scratch.grad_qkv;
+  for (int64_t h = 0; h < layout.heads; ++h) {
+    const int64_t column = h * layout.head_row;
+    multiply_panels<TileStart::kZero, T>(
+        scratch.grad_absorbed + h * stride, layout.absorbed_row,
+        panels.key + h * panels_size<T>(layout.hidden, layout.head), rows, layout.head,
+        layout.hidden, nullptr, scratch.one_head, one_row);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t e = 0; e < layout.head_row; ++e) {
+        grad_query[r * row + column + e] =
+            e < layout.head ? scratch.one_head[r * one_row + e] : T(0);
+      }
+    }
+    add_weight_gradient<T>(first_block, saved.query + column, row,
+                           scratch.grad_absorbed + h * stride, layout.absorbed_row, layout.head,
+                           layout.hidden, rows, gradients.qkv + (row + column) * stride, stride);
+  }
+  add_weight_gradient<T>(first_block, grad_query, row, scratch.x, stride, layout.attention,
+                         layout.hidden, rows, gradients.qkv, stride);
+  add_column_sums(rows, layout.attention, grad_query, row, gradients.qkv_bias);
+  multiply_panels<TileStart::kAdd, T>(grad_query, row, panels.query, rows, layout.hidden,
+                                      layout.attention, nullptr, scratch.grad_residual, stride);
+}
+
+// grad_h [S][D]; grad [tokens of the rows][hidden_row] gets the gradient of the layer's input.
+template <class T>
+void last_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, bool first_block,
+                         const Store<T>& store_of, const LayerGradients<T>& gradients,
+                         BackwardScratch<T>& scratch, const T* grad_h, T* grad) {
+  const EncodeLayout& layout = call.layout;
+  const EncodePlan& plan = call.plan;
+  const int64_t layer = layout.layers - 1, rows = block.end - block.begin;
+  const int64_t stride = layout.hidden_row;
+  const LastStore<T> saved = store_of.last(block);
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t row = block.begin + r;
+    pad_vector(grad_h + plan.sequence(row) * layout.hidden, layout.hidden, stride,
+               scratch.grad_residual + r * stride);
+    layer_input(call, store_of, layer, plan.first(row + 1) - 1, 1, scratch.x + r * stride);
+  }
+  after_attention_backward(call, layer, first_block, rows, saved.rows, gradients, scratch,
+                           scratch.grad_residual, scratch.grad_residual);
+  add_weight_gradient<T>(first_block, scratch.grad_branch, stride, saved.context,
+                         layout.attention_row, layout.hidden, layout.attention, rows,
+                         gradients.output, layout.attention_row);
+  T* grad_kept = scratch.context;
+  last_values_backward(call, first_block, rows, saved, gradients, scratch, grad_kept);
+  const T* probabilities = store_of.probabilities(block);
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t row = block.begin + r, n = plan.length(row);
+    const int64_t token = plan.first(row) - block.first_token;
+    layer_input(call, store_of, layer, plan.first(row), n, scratch.row_x);
+    last_attention_row_backward(
+        call, scratch.row_x, n, probabilities + token * layout.heads,
+        saved.absorbed + r * layout.absorbed_row, scratch.grad_mixed + r * layout.absorbed_row,
+        grad_kept + r * layout.heads, scratch.block.attention,
+        scratch.grad_absorbed + r * layout.absorbed_row, grad + token * stride);
+  }
+  last_queries_backward(call, first_block, rows, saved, gradients, scratch);
+  for (int64_t r = 0; r < rows; ++r) {
+    T* to = grad + (plan.first(block.begin + r + 1) - 1 - block.first_token) * stride;
+    for (int64_t d = 0; d < layout.hidden; ++d) to[d] += scratch.grad_residual[r * stride + d];
+  }
+}
