@@ -162,8 +162,8 @@ template <class T>
 void attention_head_forward(const AttentionHead<T>& head, T* context, int64_t context_stride,
                             T* scratch) {
   constexpr int kL = kLanes<T>;
-  T* lanes = scratch;                       // [size][kLanes] queries
-  T* p = scratch + 2 * head.size * kL;      // [keys][kLanes]
+  T* lanes = scratch;                   // [size][kLanes] queries
+  T* p = scratch + 2 * head.size * kL;  // [keys][kLanes]
   for (int64_t first = 0; first < head.tokens; first += kL) {
     const int64_t left = head.tokens - first, count = left < kL ? left : kL;
     const int64_t keys = first + count;

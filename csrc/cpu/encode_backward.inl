@@ -107,9 +107,9 @@ struct BackwardScratch {
 
 // c (+)= a^T b, starting a chunk's sum at its first block.
 template <class T>
-MCLREC_INLINE void add_weight_gradient(bool first, const T* a, int64_t lda, const T* b,
-                                       int64_t ldb, int64_t rows, int64_t cols, int64_t depth,
-                                       T* c, int64_t ldc) {
+MCLREC_INLINE void add_weight_gradient(bool first, const T* a, int64_t lda, const T* b, int64_t ldb,
+                                       int64_t rows, int64_t cols, int64_t depth, T* c,
+                                       int64_t ldc) {
   if (first) {
     multiply_transposed<TileStart::kZero>(a, lda, b, ldb, rows, cols, depth, c, ldc);
   } else {
@@ -231,7 +231,8 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
 
 // Everything behind the attention: grad_z [rows][hidden_row] of the layer's output becomes
 // grad_residual (of the attention's residual input; may be the same array) and
-// scratch.grad_context; the output matrix's own gradient is left to the caller (scratch.grad_branch).
+// scratch.grad_context; the output matrix's own gradient is left to the caller
+// (scratch.grad_branch).
 template <class T>
 void after_attention_backward(const EncodeCall<T>& call, int64_t layer, bool first_block,
                               int64_t rows, const LayerStore<T>& saved,

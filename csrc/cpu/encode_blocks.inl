@@ -5,9 +5,10 @@
 // One norm's arrays from the block's first row on.
 template <class T>
 struct NormStore {
-  T* xhat;        // [rows][hidden_row]
-  T* inverse;     // [rows]
-  uint8_t* mask;  // dropout bits of the branch that was added (or of the embedding), mask_bytes a row
+  T* xhat;     // [rows][hidden_row]
+  T* inverse;  // [rows]
+  uint8_t*
+      mask;  // dropout bits of the branch that was added (or of the embedding), mask_bytes a row
 };
 
 template <class T>
@@ -188,8 +189,8 @@ void attention_bits(const EncodeCall<T>& call, const EncodeBlock& block, int64_t
                     const AttentionBits& to) {
   const Dropout& dropout = call.dropout.attention;
   if (!dropout.active()) return;
-  KeepBits bits(dropout, philox_stream(kStreamDropout, static_cast<uint32_t>(layer),
-                                       kSiteAttention));
+  KeepBits bits(dropout,
+                philox_stream(kStreamDropout, static_cast<uint32_t>(layer), kSiteAttention));
   int64_t start = 0;
   for (int64_t row = block.begin; row < block.end; ++row) {
     to.start[row - block.begin] = start;
@@ -205,8 +206,8 @@ void last_attention_bits(const EncodeCall<T>& call, const EncodeBlock& rows, int
                          const AttentionBits& to) {
   const Dropout& dropout = call.dropout.attention;
   if (!dropout.active()) return;
-  KeepBits bits(dropout, philox_stream(kStreamDropout, static_cast<uint32_t>(layer),
-                                       kSiteAttention));
+  KeepBits bits(dropout,
+                philox_stream(kStreamDropout, static_cast<uint32_t>(layer), kSiteAttention));
   const int64_t heads = call.layout.heads;
   const int64_t per_draw = dropout.elements_per_draw(), bytes = dropout.bytes_per_draw();
   uint8_t* memory = reinterpret_cast<uint8_t*>(to.memory);

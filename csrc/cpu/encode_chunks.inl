@@ -132,7 +132,9 @@ void reduce_layer_gradient(const EncodeLayout& layout, const GradientLayout<T>& 
   const int64_t step = gradients.size(), hidden = layout.hidden, stride = layout.hidden_row;
   const auto same = [](int64_t r) { return r; };
   // Row of a padded attention dimension behind row r of the weight.
-  const auto headed = [&](int64_t r) { return r / layout.head * layout.head_row + r % layout.head; };
+  const auto headed = [&](int64_t r) {
+    return r / layout.head * layout.head_row + r % layout.head;
+  };
   const auto vector = [&](const T* from, int64_t size) {
     add_chunks(chunks, from, step, size, 1, size, to, same);
   };
@@ -179,11 +181,11 @@ void reduce_layer_gradient(const EncodeLayout& layout, const GradientLayout<T>& 
 
 // Tokens in plan order, bucketed by ranges of the rows of a table they add to.
 struct ScatterPlan {
-  int64_t rows;       // of the table
-  int64_t parts;      // ranges
-  int64_t* start;     // [parts + 1] into token and row
-  int32_t* token;     // [T] tokens, plan order within a range
-  int32_t* row;       // [T] the table's row of each
+  int64_t rows;    // of the table
+  int64_t parts;   // ranges
+  int64_t* start;  // [parts + 1] into token and row
+  int32_t* token;  // [T] tokens, plan order within a range
+  int32_t* row;    // [T] the table's row of each
 };
 
 constexpr int64_t kScatterParts = 32;
@@ -221,7 +223,8 @@ inline ScatterPlan make_scatter_plan(const EncodePlan& plan, const EncodeBatch& 
   return scatter;
 }
 
-// Writes the rows of one range of the table's gradient [rows][D]; `skipped` is a row that gets none.
+// Writes the rows of one range of the table's gradient [rows][D]; `skipped` is a row that gets
+// none.
 template <class T>
 void scatter_part(const ScatterPlan& scatter, int64_t part, int64_t skipped, const T* grad,
                   int64_t stride, int64_t hidden, T* to) {

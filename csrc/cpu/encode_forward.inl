@@ -68,13 +68,12 @@ void embedding_forward(const EncodeCall<T>& call, const EncodeBlock& block,
       block.tokens, call.norm(), call.packed.embedding_norm, call.packed.embedding_norm_bias,
       call.eps,
       [=, hidden = layout.hidden](int64_t row, int64_t c) __attribute__((always_inline)) {
-        return load_of(items + item[row], c, hidden) + load_of(positions + position[row], c, hidden);
+        return load_of(items + item[row], c, hidden) +
+               load_of(positions + position[row], c, hidden);
       },
       arrays.xhat, arrays.inverse,
-      [=, stride = layout.hidden_row](int64_t row, int64_t c, Vec<T> y)
-          __attribute__((always_inline)) {
-            store(x + row * stride + c * kLanes<T>, keep(row, c, y));
-          });
+      [=, stride = layout.hidden_row](int64_t row, int64_t c, Vec<T> y) __attribute__((
+          always_inline)) { store(x + row * stride + c * kLanes<T>, keep(row, c, y)); });
 }
 
 // y [rows][hidden_row] W^T + bias through GELU and back, in parts of kInnerColumns that stay in L1:
@@ -110,8 +109,8 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
   });
 }
 
-// Everything behind the attention: z = norm(y + dropout(ffn(y))), y = norm(x + dropout(W_o context)).
-// x and z may be the same array.
+// Everything behind the attention: z = norm(y + dropout(ffn(y))), y = norm(x + dropout(W_o
+// context)). x and z may be the same array.
 template <class T>
 void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, const T* x,
                      const T* context, const LayerStore<T>& arrays, ForwardScratch<T>& scratch,
@@ -121,12 +120,12 @@ void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, con
   const int64_t stride = layout.hidden_row;
   T* branch = scratch.branch;
   T* y = scratch.normal;
-  multiply_panels<TileStart::kBias>(context, layout.attention_row,
-                                    call.packed.panels[layer].output, rows, layout.hidden,
-                                    layout.attention, vectors.output_bias, branch, stride);
+  multiply_panels<TileStart::kBias>(context, layout.attention_row, call.packed.panels[layer].output,
+                                    rows, layout.hidden, layout.attention, vectors.output_bias,
+                                    branch, stride);
   // v [rows][stride] = norm(u + dropout(branch))
-  const auto add_and_norm = [&](const T* u, const T* gamma, const T* beta,
-                                const NormStore<T>& norm, T* v) {
+  const auto add_and_norm = [&](const T* u, const T* gamma, const T* beta, const NormStore<T>& norm,
+                                T* v) {
     const KeepRows<T> keep(call, norm.mask);
     norm_forward(
         rows, call.norm(), gamma, beta, call.eps,
@@ -135,13 +134,13 @@ void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, con
           return load(u + at) + keep(row, c, load(branch + at));
         },
         norm.xhat, norm.inverse,
-        [=](int64_t row, int64_t c, Vec<T> value) __attribute__((always_inline)) {
-          store(v + row * stride + c * kLanes<T>, value);
-        });
+        [=](int64_t row, int64_t c, Vec<T> value)
+            __attribute__((always_inline)) { store(v + row * stride + c * kLanes<T>, value); });
   };
   add_and_norm(x, vectors.attention_norm, vectors.attention_norm_bias, arrays.attention, y);
   feed_forward(call, layer, rows, y, arrays.inner, scratch.activated, branch);
-  add_and_norm(y, vectors.feed_forward_norm, vectors.feed_forward_norm_bias, arrays.feed_forward, z);
+  add_and_norm(y, vectors.feed_forward_norm, vectors.feed_forward_norm_bias, arrays.feed_forward,
+               z);
 }
 
 // One sequence's head inside a block's rows of queries, keys and values.
@@ -163,8 +162,8 @@ AttentionHead<T> block_head(const EncodeCall<T>& call, const EncodeBlock& block,
   head.keep_words = padded(n, 32) / 32;
   head.keep_scale = call.dropout.attention.template scale<T>();
   if (call.dropout.attention.active()) {
-    head.keep = scratch.bits.memory + scratch.bits.start[row - block.begin] +
-                h * n * head.keep_words;
+    head.keep =
+        scratch.bits.memory + scratch.bits.start[row - block.begin] + h * n * head.keep_words;
   }
   return head;
 }
@@ -174,10 +173,9 @@ template <class T>
 void full_layer_forward(const EncodeCall<T>& call, const EncodeBlock& block, int64_t layer,
                         const LayerStore<T>& arrays, ForwardScratch<T>& scratch, T* x) {
   const EncodeLayout& layout = call.layout;
-  multiply_panels<TileStart::kBias>(x, layout.hidden_row, call.packed.panels[layer].query,
-                                    block.tokens, 3 * layout.attention_row, layout.hidden,
-                                    call.packed.vectors[layer].qkv_bias, arrays.qkv,
-                                    3 * layout.attention_row);
+  multiply_panels<TileStart::kBias>(
+      x, layout.hidden_row, call.packed.panels[layer].query, block.tokens, 3 * layout.attention_row,
+      layout.hidden, call.packed.vectors[layer].qkv_bias, arrays.qkv, 3 * layout.attention_row);
   attention_bits(call, block, layer, scratch.block.bits);
   for (int64_t row = block.begin; row < block.end; ++row) {
     T* context =

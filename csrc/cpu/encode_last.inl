@@ -65,8 +65,7 @@ void last_attention_row(const EncodeCall<T>& call, const int32_t* items, const T
     softmax_row(items, n, scale, head);
     T sum = 0;
     for (int64_t j = 0; j < n; ++j) {
-      const bool keep =
-          start == nullptr || ((bits[start[h] + j / 32] >> (j % 32)) & 1u) != 0;
+      const bool keep = start == nullptr || ((bits[start[h] + j / 32] >> (j % 32)) & 1u) != 0;
       probabilities[j * layout.heads + h] = keep ? head[j] : -head[j];
       if (start != nullptr) head[j] = keep ? head[j] * keep_scale : T(0);
       sum += head[j];
@@ -109,13 +108,12 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
   last_attention_bits(call, rows, layer, block.bits);
   for (int64_t r = 0; r < count; ++r) {
     const int64_t row = rows.begin + r, token = plan.first(row) - rows.first_token;
-    last_attention_row(call, call.batch.items + call.batch.offsets[plan.sequence(row)],
-                       x + token * stride, plan.length(row),
-                       arrays.absorbed + r * layout.absorbed_row, block.bits.memory,
-                       call.dropout.attention.active() ? block.bits.start + r * layout.heads
-                                                       : nullptr,
-                       block.attention, arrays.mixed + r * layout.absorbed_row,
-                       arrays.kept + r * layout.heads, probabilities + token * layout.heads);
+    last_attention_row(
+        call, call.batch.items + call.batch.offsets[plan.sequence(row)], x + token * stride,
+        plan.length(row), arrays.absorbed + r * layout.absorbed_row, block.bits.memory,
+        call.dropout.attention.active() ? block.bits.start + r * layout.heads : nullptr,
+        block.attention, arrays.mixed + r * layout.absorbed_row, arrays.kept + r * layout.heads,
+        probabilities + token * layout.heads);
   }
   const T* bias = vectors.qkv_bias + 2 * attention_row;
   const int64_t one_row = padded(layout.head_row);
@@ -133,7 +131,8 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
       }
     }
   }
-  hidden_bits(call, rows, layer, kSiteAttentionOutput, true, block.runs, arrays.rows.attention.mask);
+  hidden_bits(call, rows, layer, kSiteAttentionOutput, true, block.runs,
+              arrays.rows.attention.mask);
   hidden_bits(call, rows, layer, kSiteFeedForward, true, block.runs, arrays.rows.feed_forward.mask);
   T* z = scratch.residual;
   after_attention(call, layer, count, z, arrays.context, arrays.rows, scratch, z);

@@ -15,7 +15,7 @@ void last_attention_row_backward(const EncodeCall<T>& call, const T* x, int64_t 
   const int64_t size = padded(layout.hidden, kLanes<T>);
   const T scale = T(1) / std::sqrt(static_cast<T>(layout.head));
   const T keep_scale = call.dropout.attention.template scale<T>();
-  T* dropped = weights;                 // [H][row]
+  T* dropped = weights;                   // [H][row]
   T* grad_score = weights + heads * row;  // [H][row]
   for (int64_t h = 0; h < heads; ++h) {
     T* ds = grad_score + h * row;

@@ -30,15 +30,15 @@ inline int64_t padded(int64_t n, int64_t multiple = kPadding) {
 struct EncodeLayout {
   explicit EncodeLayout(const EncodeSizes& sizes);
 
-  int64_t hidden;      // D
-  int64_t inner;       // F
-  int64_t heads;       // H
-  int64_t layers;      // K + 1
-  int64_t head;        // d = D / H
-  int64_t head_row;    // d, padded to 8
-  int64_t attention;   // H head_row: used columns of a query, key, value or context row
-  int64_t hidden_row;  // D, padded
-  int64_t inner_row;   // F, padded
+  int64_t hidden;         // D
+  int64_t inner;          // F
+  int64_t heads;          // H
+  int64_t layers;         // K + 1
+  int64_t head;           // d = D / H
+  int64_t head_row;       // d, padded to 8
+  int64_t attention;      // H head_row: used columns of a query, key, value or context row
+  int64_t hidden_row;     // D, padded
+  int64_t inner_row;      // F, padded
   int64_t attention_row;  // H head_row, padded
   int64_t absorbed_row;   // H hidden_row: the absorbed queries of all heads
   int64_t mask_row;       // elements that hold D dropout bits

@@ -115,8 +115,8 @@ struct PackedWeights {
         *vector = scratch.take<T>(row);
       }
       LayerPanels<T>& p = panels[l];
-      const int64_t attention = backward ? layout.attention * row
-                                         : layout.hidden * layout.attention_row;
+      const int64_t attention =
+          backward ? layout.attention * row : layout.hidden * layout.attention_row;
       const int64_t per_head = layout.heads * row * padded(layout.head_row);
       p.query = scratch.take<T>(l + 1 < layout.layers ? 3 * attention : attention);
       p.key = l + 1 < layout.layers ? p.query + attention : scratch.take<T>(per_head);

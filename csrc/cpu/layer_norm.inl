@@ -30,9 +30,7 @@ struct AllLanes {
 template <class T>
 struct SomeLanes {
   IntVec<T> lanes;
-  MCLREC_INLINE Vec<T> operator()(Vec<T> value) const {
-    return (Vec<T>)((IntVec<T>)value & lanes);
-  }
+  MCLREC_INLINE Vec<T> operator()(Vec<T> value) const { return (Vec<T>)((IntVec<T>)value & lanes); }
 };
 
 template <class T, class Visit>

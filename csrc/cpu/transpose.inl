@@ -3,8 +3,7 @@
 
 // out[e * out_stride + r] = rows[r][e] for e, r < kLanes.
 template <class T>
-MCLREC_INLINE void turn_block(const T* const* rows, int64_t first, T* out,
-                                   int64_t out_stride) {
+MCLREC_INLINE void turn_block(const T* const* rows, int64_t first, T* out, int64_t out_stride) {
 #if MCLREC_HAS_AVX2
   if constexpr (kVectorBytes == 32 && sizeof(T) == 4) {
     // Rows r and r + 4 share a register from the start, so nothing crosses its halves later.

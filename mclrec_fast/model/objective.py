@@ -34,15 +34,29 @@ def contrast_losses(
     backend: str,
 ) -> ContrastLosses:
     """L_cl1, L_cl2 (Eq. 8-10) and R (Eq. 11-13) of the encoded views h1, h2 [B, D]."""
-    settings = {"temperature": config.temperature, "similarity": config.similarity}
     zero = h1.new_zeros(())
+    if augmenters is None and config.lambda_ == 0:
+        return ContrastLosses(zero, zero, zero)
     if augmenters is None:
-        cl1 = info_nce(h1, h2, **settings, backend=backend) if config.lambda_ else zero
+        cl1 = info_nce(
+            h1,
+            h2,
+            temperature=config.temperature,
+            similarity=config.similarity,
+            backend=backend,
+        )
         return ContrastLosses(cl1, zero, zero)
-    z1, z2 = augmenters[0](h1), augmenters[1](h2)
-    return ContrastLosses(
-        *contrast(h1, h2, z1, z2, **settings, cl1=config.lambda_ != 0, backend=backend)
+    losses = contrast(
+        h1,
+        h2,
+        augmenters[0](h1),
+        augmenters[1](h2),
+        temperature=config.temperature,
+        similarity=config.similarity,
+        cl1=config.lambda_ != 0,
+        backend=backend,
     )
+    return ContrastLosses(*losses)
 
 
 def encoder_objective(rec: Tensor, losses: ContrastLosses, config: ContrastConfig) -> Tensor:

@@ -100,9 +100,7 @@ def _second_backward(ctx: Any, *_: Any) -> Any:
     raise RuntimeError("encode has no second derivative: use backend='torch'")
 
 
-torch.library.register_autograd(
-    f"{NAMESPACE}::encode", _backward, setup_context=_setup_context
-)
+torch.library.register_autograd(f"{NAMESPACE}::encode", _backward, setup_context=_setup_context)
 torch.library.register_autograd(f"{NAMESPACE}::encode_backward", _second_backward)
 
 

@@ -1,5 +1,6 @@
 """encode: the kernel against the reference, value and gradients, on every instruction set."""
 
+import statistics
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -60,7 +61,7 @@ def options(case: Case, dropout: str = "no dropout", **changes: Any) -> dict[str
 def run(
     case: Case, dropout: str, backend: str, dtype: torch.dtype, variant: int = 0, **changes: Any
 ) -> tuple[Tensor, ...]:
-    """h and the gradient of every weight."""
+    """The representations and the gradient of every weight."""
     weights = [w.to(dtype).requires_grad_() for w in encoder_weights(case, variant)]
     batch = packed_batch(case, variant)
     h = encode(batch, weights, backend=backend, **options(case, dropout, **changes))
@@ -79,9 +80,9 @@ def test_float64(name: str, dropout: str, isa: str) -> None:
 
 
 def mean_square(results: list[tuple[Tensor, ...]]) -> list[float]:
-    """Of each result, over all variants."""
+    """Of each result, the median over all variants."""
     return [
-        float(torch.stack([x.double().square().mean() for x in variants]).mean())
+        statistics.median(float(x.double().square().mean()) for x in variants)
         for variants in zip(*results, strict=True)
     ]
 
@@ -91,7 +92,8 @@ def mean_square(results: list[tuple[Tensor, ...]]) -> list[float]:
 @pytest.mark.parametrize("name", [n for n in CASES if min(CASES[n].hidden, CASES[n].inner) > 1])
 def test_float32(name: str, dropout: str, isa: str) -> None:
     # Root mean square errors, because the largest of many small ones is chance; several variants
-    # of small cases, because the errors of a row have one common factor.
+    # of small cases, because the errors of a row have one common factor, and a row of few elements
+    # may have nearly no variance, which magnifies any rounding.
     case = CASES[name]
     truth, native, torch32 = [], [], []
     for variant in range(6 if len(case.lengths) < 10 or case.hidden < 64 else 2):
@@ -104,8 +106,8 @@ def test_float32(name: str, dropout: str, isa: str) -> None:
     zero = [1 + index for index in key_bias_indices(case)]
     squares = [mean_square(x) for x in (native, torch32, truth)]
     for index, (n, t, x) in enumerate(zip(*squares, strict=True)):
-        # The key bias' gradient is zero in theory, the rounding of a sum over all tokens of what the
-        # key weight's gradient also sums.
+        # The key bias' gradient is zero in theory, the rounding of a sum over all tokens of what
+        # the key weight's gradient also sums.
         size = squares[2][index - 1] * sum(case.lengths) if index in zero else x
         allowed = 2 * t**0.5 + unit * size**0.5
         assert n**0.5 <= allowed, f"result {index}: error {n**0.5:.3e} > {allowed:.3e}"
@@ -216,7 +218,8 @@ def test_non_contiguous_input() -> None:
     batch = packed_batch(case)
     expected = run(case, "half", "native", torch.float64)
     weights = [
-        torch.stack([w, w], -1)[..., 0].requires_grad_() if w.dim() == 1
+        torch.stack([w, w], -1)[..., 0].requires_grad_()
+        if w.dim() == 1
         else w.t().contiguous().t().requires_grad_()
         for w in encoder_weights(case)
     ]
@@ -247,7 +250,9 @@ def test_gradcheck(dropout: str, isa: str) -> None:
 
 @needs_kernel
 @pytest.mark.parametrize("save", [True, False])
-@pytest.mark.parametrize("name", ["one row", "width 72, heads of 18", "spare capacity", "one layer"])
+@pytest.mark.parametrize(
+    "name", ["one row", "width 72, heads of 18", "spare capacity", "one layer"]
+)
 def test_opcheck(name: str, save: bool) -> None:
     case = CASES[name]
     weights = [w.requires_grad_(save) for w in encoder_weights(case)]
@@ -349,7 +354,9 @@ def test_bad_input(backend: str) -> None:
     refused(ValueError, "weights must be 4 and 16", weights=weights[:-1])
     refused(ValueError, "weights must be 4 and 16", weights=weights[:4])
     refused(TypeError, "item_embedding must be", weights=[weights[0].half(), *weights[1:]])
-    refused(TypeError, r"weights\[1\] must be", weights=[weights[0], weights[1].float(), *weights[2:]])
+    refused(
+        TypeError, r"weights\[1\] must be", weights=[weights[0], weights[1].float(), *weights[2:]]
+    )
     for index in range(1, len(weights)):
         bad_weights = list(weights)
         bad_weights[index] = torch.zeros([n + 1 for n in weights[index].shape]).double()
@@ -374,5 +381,3 @@ def test_kernel_checks_on_its_own() -> None:
     h, saved = op(*batch, *rest)
     with pytest.raises(ValueError, match="saved must have shape"):
         torch.ops.mclrec_fast.encode_backward(h, *batch, weights, saved[1:], *rest[1:-1])
-
-
