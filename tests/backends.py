@@ -1,3 +1,5 @@
-"""Which backends the tests run on."""
+"""Which backends the tests run on: plain torch, and the kernels where they are built."""
 
-BACKENDS = ["torch"]
+from mclrec_fast import _native
+
+BACKENDS = ["torch", "native"] if _native.available() else ["torch"]

@@ -137,7 +137,7 @@ def _time_order(users: NDArray[np.int32], times: Times | None) -> NDArray[np.int
         if int(users.max()) * span + span < 2**63:  # one sort instead of two
             key = users.astype(np.int64)
             key *= span
-            key += times.astype(np.int64, copy=False)
+            key += np.asarray(times, dtype=np.int64)
             key -= low
             return np.argsort(key, kind="stable")
     order = np.argsort(times, kind="stable")

@@ -158,7 +158,7 @@ def encode(
     if _native.backend(backend, packed.items.device, "encode") == "native":
         save = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
         options = (heads, hidden_dropout, attention_dropout, eps, seed, update)
-        h, _ = torch.ops.mclrec_fast.encode(*packed, weights, *options, save)
+        h: Tensor = torch.ops.mclrec_fast.encode(*packed, weights, *options, save)[0]
         return h
     _check_values(packed, weights)
     return _reference(
