@@ -142,8 +142,8 @@ def torch_extension(name: str, files: list[str], **extra: Any) -> Extension:
 
 def cpu_extension() -> Extension | str:
     """The CPU kernels, or why they cannot be built."""
-    if TORCH_PROBLEM:
-        return TORCH_PROBLEM
+    if TORCH_PROBLEM:  # without a compiler torch is not even asked for
+        return missing_compiler() or TORCH_PROBLEM
     return torch_extension("_C", sources("cpu/*.cpp", "ops_cpu/*.cpp"))
 
 
@@ -154,8 +154,8 @@ def cuda_extension() -> Extension | str:
         return "there are no CUDA kernels in this version"
     if os.environ.get("MCLREC_FAST_NO_CUDA", "0") not in ("", "0"):
         return "MCLREC_FAST_NO_CUDA was set"
-    if TORCH_PROBLEM:
-        return TORCH_PROBLEM
+    if TORCH_PROBLEM:  # without a compiler torch is not even asked for
+        return missing_compiler() or TORCH_PROBLEM
     home = cuda_home()
     if home is None:
         return "no CUDA toolkit was found (nvcc on PATH, or CUDA_HOME)"
