@@ -1,7 +1,7 @@
 // The kernels of item_cross_entropy_cpu.cpp (see there), once per instruction set.
 // No #include and no namespace here; after simd.inl, vector_math.inl and gemm_tile.inl.
 
-constexpr int64_t kTileItems = 48;  // 12 KB of the item table at D = 64
+constexpr int64_t kTileItems = 72;  // 18 KB of the item table at D = 64
 constexpr int64_t kMaxRows = 256;   // rows of h worked on together: 64 KB, and so is a d loss / d h
 constexpr int64_t kMaxBlocks = 32;  // blocks of tiles, whatever the number of threads
 constexpr int64_t kStoreBytes = int64_t{64} << 20;
@@ -17,7 +17,7 @@ struct Chunk {
   static constexpr int kCols = kTileCols<T>;
   const ItemCrossEntropyParams<T>& params;
   int64_t rows = 0, padded_rows = 0, padded_width = 0;
-  int64_t tiles = 0, tiles_per_block = 0, blocks = 0;
+  int64_t tiles = 0, blocks = 0;
   int64_t stride = 0;                // between the items of a tile in `exps`
   const T* h = nullptr;              // [R, W] this chunk's rows
   const int64_t* targets = nullptr;  // [R]
@@ -44,6 +44,7 @@ struct Chunk {
                                   // that makes a tile's exponentials softmax / B
   T* grad_tile = nullptr;         // [workers, kTileItems, W']
 
+  int64_t first_tile(int64_t block) const { return block * tiles / blocks; }
   int64_t tile_items(int64_t tile) const {
     return std::min(kTileItems, params.classes - tile * kTileItems);
   }
@@ -222,8 +223,7 @@ void forward_block(const Chunk<T>& chunk, int64_t block, int worker) {
   if (chunk.params.grad_h != nullptr) {
     std::fill_n(chunk.block_grad + state * chunk.padded_width, size * chunk.padded_width, T(0));
   }
-  const int64_t begin = block * chunk.tiles_per_block;
-  const int64_t end = std::min(begin + chunk.tiles_per_block, chunk.tiles);
+  const int64_t begin = chunk.first_tile(block), end = chunk.first_tile(block + 1);
   for (int64_t tile = begin; tile < end; ++tile) forward_tile(chunk, block, tile, worker);
 }
 
@@ -341,8 +341,7 @@ template <class T>
 void backward_block(const Chunk<T>& chunk, int64_t block, int worker) {
   T current[kMaxRows];
   T* scaled = chunk.scaled_h + worker * chunk.rows * chunk.padded_width;
-  const int64_t begin = block * chunk.tiles_per_block;
-  const int64_t end = std::min(begin + chunk.tiles_per_block, chunk.tiles);
+  const int64_t begin = chunk.first_tile(block), end = chunk.first_tile(block + 1);
   for (int64_t tile = begin; tile < end; ++tile) {
     scale_rows(chunk, tile, tile == begin, current, scaled);
     backward_tile(chunk, tile, scaled, worker);
@@ -371,8 +370,7 @@ Chunk<T> make_chunk(const ItemCrossEntropyParams<T>& params, int64_t rows, Scrat
   c.padded_rows = round_up(rows, kCols);
   c.padded_width = round_up(params.width, kCols);
   c.tiles = (params.classes + kTileItems - 1) / kTileItems;
-  c.tiles_per_block = (c.tiles + kMaxBlocks - 1) / kMaxBlocks;
-  c.blocks = (c.tiles + c.tiles_per_block - 1) / c.tiles_per_block;
+  c.blocks = std::min(c.tiles, kMaxBlocks);
   // An odd number of cache lines: the items of a tile then fall into different sets of L1.
   c.stride = c.padded_rows + (c.padded_rows / kCols % 2 == 0 ? kCols : 0);
   c.h_panels = scratch.take<T>(c.padded_rows * params.width);

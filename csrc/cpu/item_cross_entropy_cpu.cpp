@@ -1,7 +1,7 @@
 // Softmax cross-entropy over the whole catalogue, exact (Qin et al. 2023, Eq. 5): loss and both
 // gradients in one call, with the gradient of the mean loss; the caller scales it.
 //
-// Logits come in tiles of 48 items x 16 rows that never leave L1 between the product, the online
+// Logits come in tiles of 72 items x 16 rows that never leave L1 between the product, the online
 // row maximum, the exponential, the sums and the product into d loss / d h (kept relative to the
 // running maximum as FlashAttention does, Dao et al. 2022). The exponentials are kept, each tile
 // with the row maxima it was shifted by, for d loss / d items, which needs the finished sums: a

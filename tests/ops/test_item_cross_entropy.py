@@ -28,11 +28,11 @@ SHAPES = {
     "width 8": (9, 60, 8),
     "width 9": (9, 60, 9),
     "width 65": (33, 70, 65),
-    "one tile exactly": (16, 48, 64),
-    "one item over a tile": (17, 49, 64),
+    "one tile exactly": (16, 72, 64),
+    "one item over a tile": (17, 73, 64),
     "several rows a chunk": (255, 120, 32),
     "two chunks of rows": (257, 120, 32),
-    "many tiles a block": (20, 48 * 70 + 5, 16),
+    "many tiles a block": (20, 72 * 70 + 5, 16),
     "wide": (31, 100, 200),
 }
 
