@@ -17,6 +17,8 @@
 //   #endif
 //   ... const FooTable& table = MCLREC_PICK(foo, table);   // avx2::table or portable::table
 //
+// Kernels written with the vectors of simd.inl say in each namespace how wide they are (see there).
+//
 // Two namespaces matter: the same template instantiated for both sets under one name would be
 // merged by the linker, and the portable path would then crash on an old CPU. Templates of the
 // standard library are safe in both (they are declared outside the markers), but heavy inner loops

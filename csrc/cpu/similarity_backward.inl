@@ -40,10 +40,10 @@ void take_sides(BackwardWork<T>& b, Scratch& scratch) {
   for (int pair = 0; pair < b.work.problem.pairs; ++pair) b.positive[pair] = zeros();
 }
 
-// The softmax weights of one side of a pair join those of its self and cross block. `first` says
-// that no earlier pair has used the self block.
+// The softmax weights of some rows of one side of a pair join those of its self and cross block.
+// `fresh` says that no earlier pair has used the self block.
 template <class T>
-void add_weights(const BackwardWork<T>& b, int pair, int side, bool first) {
+void add_weights(const BackwardWork<T>& b, int pair, int side, bool fresh, const Range& range) {
   const Plan& plan = b.work.plan;
   const SimilarityPair& views = b.work.problem.pair[pair];
   const SideGradient<T>& self = b.side[plan.self_block[side == 0 ? views.u : views.v]][0];
@@ -53,12 +53,12 @@ void add_weights(const BackwardWork<T>& b, int pair, int side, bool first) {
   // d / d similarity of the mean over 2B rows of (log-sum-exp - positive) / temperature.
   const T share = static_cast<T>(double{b.gradients.contrast[views.loss]} /
                                  (2.0 * plan.batch * b.work.problem.temperature));
-  for (int64_t n = 0; n < plan.batch; ++n) {
+  for (int64_t n = range.begin; n < range.end; ++n) {
     const T coefficient = share / sum[n];
     cross.shift[n] = shift[n];
     cross.coefficient[n] = coefficient;
     b.positive[pair][n] -= share;
-    if (first) {
+    if (fresh) {
       self.shift[n] = shift[n];
       self.coefficient[n] = coefficient;
       continue;
@@ -73,7 +73,7 @@ void add_weights(const BackwardWork<T>& b, int pair, int side, bool first) {
 // d / d (positive and largest negative) of relu(p - m) + max(p, m); where they are equal, relu has
 // no gradient and max gives each half. m = max(self, cross) again gives each half when equal.
 template <class T>
-void add_regulariser(const BackwardWork<T>& b, int pair, int side) {
+void add_regulariser(const BackwardWork<T>& b, int pair, int side, const Range& range) {
   const Plan& plan = b.work.plan;
   const SimilarityPair& views = b.work.problem.pair[pair];
   const int self_block = plan.self_block[side == 0 ? views.u : views.v];
@@ -85,7 +85,7 @@ void add_regulariser(const BackwardWork<T>& b, int pair, int side) {
   const T share = static_cast<T>(double{b.gradients.regulariser} / rows);
   // The positive also stands in the sum of the negatives, once for each side.
   const T in_sum = static_cast<T>(double{b.gradients.regulariser} / (rows * (rows - 2.0)));
-  for (int64_t n = 0; n < plan.batch; ++n) {
+  for (int64_t n = range.begin; n < range.end; ++n) {
     const T p = positive[n], m = std::max(self[n], cross[n]);
     const T to_p = p > m ? T(2) : p == m ? T(0.5) : T(0);
     const T to_m = p > m ? T(-1) : p == m ? T(0.5) : T(1);
@@ -260,26 +260,37 @@ void finish_rows(const BackwardWork<T>& b, int view, int64_t first, int64_t last
 }
 
 template <class T>
-void prepare_gradients(BackwardWork<T>& b, Scratch& scratch) {
+void take_gradients(BackwardWork<T>& b, Scratch& scratch) {
   const Plan& plan = b.work.plan;
   const SimilarityProblem<T>& problem = b.work.problem;
   for (int pair = 0; pair < problem.pairs; ++pair) b.regularised |= problem.pair[pair].regularised;
   take_sides(b, scratch);
-  bool seen[kMaxViews] = {};
-  for (int pair = 0; pair < problem.pairs; ++pair) {
-    const SimilarityPair& views = problem.pair[pair];
-    for (int side = 0; side < 2; ++side) {
-      bool& known = seen[side == 0 ? views.u : views.v];
-      add_weights(b, pair, side, !known);
-      known = true;
-      if (views.regularised) add_regulariser(b, pair, side);
-    }
-  }
   const bool direct = !problem.cosine && plan.padded_width == plan.width && !b.gradients.add;
   for (int view = 0; view < problem.views; ++view) {
     if (b.gradients.x[view] == nullptr) continue;
     const int64_t size = plan.batch * plan.padded_width;
     b.grad[view] = direct ? b.gradients.x[view] : scratch.take<T>(size);
+  }
+}
+
+// What some rows of each side give W, and zeros for their gradients to be added to.
+template <class T>
+void start_rows(const BackwardWork<T>& b, const Range& rows) {
+  const SimilarityProblem<T>& problem = b.work.problem;
+  bool seen[kMaxViews] = {};
+  for (int pair = 0; pair < problem.pairs; ++pair) {
+    const SimilarityPair& views = problem.pair[pair];
+    for (int side = 0; side < 2; ++side) {
+      bool& known = seen[side == 0 ? views.u : views.v];
+      add_weights(b, pair, side, !known, rows);
+      known = true;
+      if (views.regularised) add_regulariser(b, pair, side, rows);
+    }
+  }
+  const int64_t width = b.work.plan.padded_width;
+  for (int view = 0; view < problem.views; ++view) {
+    if (b.grad[view] == nullptr) continue;
+    std::fill(b.grad[view] + rows.begin * width, b.grad[view] + rows.end * width, T(0));
   }
 }
 
@@ -294,19 +305,12 @@ void backward(const SimilarityProblem<T>& problem, const T* values, const int32_
   work.indices = const_cast<int32_t*>(indices);
   prepare(work, scratch, !plan.stored);
   BackwardWork<T> b{work, gradients};
-  prepare_gradients(b, scratch);
+  take_gradients(b, scratch);
   const int64_t pieces = (plan.batch + kMaxTile - 1) / kMaxTile;
-  const auto for_rows = [&](const auto& task) {
-    parallel_tasks(problem.views * pieces, [&](int64_t t, int) {
-      const int64_t first = t % pieces * kMaxTile;
-      const int view = static_cast<int>(t / pieces);
-      if (b.grad[view] != nullptr) task(view, first, std::min(first + kMaxTile, plan.batch));
-    });
+  const auto piece = [&](int64_t n) {
+    return Range{n * kMaxTile, std::min((n + 1) * kMaxTile, plan.batch)};
   };
-  for_rows([&](int view, int64_t first, int64_t last) {
-    std::fill(b.grad[view] + first * plan.padded_width, b.grad[view] + last * plan.padded_width,
-              T(0));
-  });
+  parallel_tasks(pieces, [&](int64_t n, int) { start_rows(b, piece(n)); });
   const auto wanted = [&](int block) {
     return b.grad[plan.block[block].u] != nullptr || b.grad[plan.block[block].v] != nullptr;
   };
@@ -317,5 +321,9 @@ void backward(const SimilarityProblem<T>& problem, const T* values, const int32_
   }
   ViewSums sums[kMaxViews];
   if (b.regularised) sum_views(work, sums);
-  for_rows([&](int view, int64_t first, int64_t last) { finish_rows(b, view, first, last, sums); });
+  parallel_tasks(problem.views * pieces, [&](int64_t t, int) {
+    const int view = static_cast<int>(t / pieces);
+    const Range rows = piece(t % pieces);
+    if (b.grad[view] != nullptr) finish_rows(b, view, rows.begin, rows.end, sums);
+  });
 }

@@ -8,12 +8,11 @@
 // again, and two products (4 D FLOP) into the gradients of its rows and of its columns.
 //
 // Cost for the 2B rows of info_nce, three blocks, self blocks by half: 4 B^2 D FLOP forward;
-// backward 8 B^2 D, and 4 B^2 D more to recompute: 16 B^2 D in all, with 4 B^2 exponentials (the
-// tiles on the diagonal of self blocks are whole, 128 / B more). contrast, four views: 10 (12 with
-// L_cl1) B^2 D forward and twice that backward. Memory beyond inputs and gradients: row statistics
-// of the at most 16 groups of rows, copies of the views (transposed; of unit length), one tile a
-// thread, all O(B D), and B^2 exponentials a cross block, half that a self block, only while B <=
-// 1024.
+// backward 8 B^2 D, and 4 B^2 D more to recompute: 16 B^2 D in all, with 4 B^2 exponentials.
+// contrast, four views: 10 (12 with L_cl1) B^2 D forward and twice that backward, with 5 (6) B^2
+// exponentials. Memory beyond inputs and gradients: row statistics for each of the at most 16
+// groups of rows, copies of the views (transposed; of unit length), one tile a thread, all O(B D);
+// and B^2 exponentials a cross block, half that a self block, only while B <= 1024.
 //
 // Work is split into pairs of groups of rows, whatever the number of threads. Forward each has
 // statistics of its own; backward they go in rounds in which no group occurs twice. So every sum
