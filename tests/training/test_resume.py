@@ -19,8 +19,7 @@ EPOCHS = ("--epochs", "3")
 # file, before it when k < 0, after it when k > 0).
 DRIVER = """
 import os, signal, sys
-from mclrec_fast import train
-from mclrec_fast.training import run_directory
+from mclrec_fast import _files, train
 from mclrec_fast.training.schedules import TrainingStep
 
 number = getattr(signal, sys.argv[1])
@@ -45,7 +44,7 @@ def counted_replace(source, target):
         os.kill(os.getpid(), number)
 
 TrainingStep.__call__ = counted_call
-run_directory.os.replace = counted_replace
+_files.os.replace = counted_replace
 sys.exit(train.main(sys.argv[2:]))
 """
 
