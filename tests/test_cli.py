@@ -205,7 +205,8 @@ def test_ctrl_c_before_the_run_begins(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "from mclrec_fast import train\n"
         "from mclrec_fast.training import run_data\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it\n"
+        # A background shell ignores the signal, and so would its children.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def slow(*_a, **_k): os.kill(os.getpid(), signal.SIGINT)\n"
         "run_data.datasets.load_dataset = slow\n"
         f"sys.exit(train.main(['--data', {str(pipe)!r}, '--out', {str(tmp_path / 'run')!r}]))\n"
