@@ -68,6 +68,19 @@ void launch(const Launch& shape, void (*kernel)(Params...), const Args&... args)
 
 #endif
 
+// How far loops over a thread's numbers are unrolled: fully in float, so that they stay in
+// registers; not at all in double, which is for checking gradients and should compile in reasonable
+// time. The emulation takes every instance; a build for GPUs takes only the widest of several in
+// double.
+template <typename Real>
+inline constexpr int kUnroll = sizeof(Real) == 4 ? 16 : 1;
+template <typename Real>
+#ifdef MCLREC_CUDA_EMULATION
+inline constexpr bool kWidestOnly = false;
+#else
+inline constexpr bool kWidestOnly = sizeof(Real) == 8;
+#endif
+
 inline constexpr unsigned kFullWarp = 0xFFFFFFFFu;
 inline constexpr int kWarpSize = 32;
 

@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
+#include <cstdint>
 #include <cstring>
 #include <initializer_list>
 #include <stdexcept>
@@ -91,6 +92,13 @@ inline Tensor allocate(const Tensor& like, std::initializer_list<int64_t> shape,
 
 inline Tensor zeros(const Tensor& like, std::initializer_list<int64_t> shape) {
   return torch::stable::new_zeros(like, shape);
+}
+
+// The tensor, contiguous and on a 16-byte boundary (a view may begin anywhere).
+inline Tensor aligned(const Tensor& tensor) {
+  const Tensor dense = torch::stable::contiguous(tensor);
+  const auto address = reinterpret_cast<std::uintptr_t>(dense.const_data_ptr());
+  return address % 16 == 0 ? dense : torch::stable::clone(dense);
 }
 
 // After the launches of an op: a failed launch becomes an exception, without waiting for the

@@ -22,6 +22,7 @@ INCLUDES = (f"-I{EMULATION}", f"-I{CSRC / 'cuda'}")
 # -march=native: kernels are built for this machine, as the emulation is only for its tests; no
 # contraction, so that an FMA is exactly what the source says.
 FLAGS: tuple[str, ...] = ("-std=c++17", "-O2", "-g1", "-fPIC", "-Wall", "-Wextra", "-march=native")
+FLAGS += ("-Wno-unknown-pragmas",)  # `#pragma unroll` is for nvcc
 FLAGS += ("-ffp-contract=off", "-DMCLREC_CUDA_EMULATION")
 ADDRESS_SANITIZER = ("-fsanitize=address", "-fno-omit-frame-pointer", "-O1")
 

@@ -7,6 +7,7 @@ The glue (checks, allocation, argument order) and every launcher and kernel are 
 import ctypes
 import functools
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,11 +55,22 @@ def link_flags() -> tuple[str, ...]:
 
 
 @functools.cache
-def library(extra: tuple[str, ...] = ()) -> ctypes.CDLL:
+def _built() -> Path | Exception:
+    """The library of all ops, built once per source state; a failure is not tried again."""
+    try:
+        return build.shared_library("ops", sources(), build_flags(), link_flags())
+    except RuntimeError as failure:
+        return failure
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
     """Build (once per source state) and load the emulated ops; skips without a compiler."""
     if build.compiler() is None:
         pytest.skip("no C++ compiler: the CUDA emulation is not built")
-    path = build.shared_library("ops", sources(), (*build_flags(), *extra), link_flags())
+    path = _built()
+    if isinstance(path, Exception):
+        raise path
     for op in implemented():
         schema = str(getattr(torch.ops.mclrec_fast, op).default._schema)
         torch.library.define(f"{NAMESPACE}::{op}", schema[schema.index("(") :])
@@ -77,9 +89,11 @@ def emulated(
     loaded.mclrec_emulation_schedule(ctypes.c_int(order), ctypes.c_uint64(seed))
     loaded.mclrec_emulation_allow_tf32(ctypes.c_int(tf32))
     scope = torch.library.Library(_native.NAMESPACE, "IMPL")
-    for op in implemented():
-        kernel = getattr(getattr(torch.ops, NAMESPACE), op).default
-        scope.impl(op, kernel, "CPU", allow_override=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Warning only once for all operators")
+        for op in implemented():
+            kernel = getattr(getattr(torch.ops, NAMESPACE), op).default
+            scope.impl(op, kernel, "CPU", allow_override=True)
     monkeypatch.setattr(_native, "backend", _only_emulated)
     try:
         yield loaded

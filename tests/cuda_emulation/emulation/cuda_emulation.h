@@ -154,7 +154,7 @@ T shuffle(unsigned mask, T value, unsigned source, unsigned width, Site site) {
 inline std::uint32_t to_tf32(float value) {
   std::uint32_t bits;
   std::memcpy(&bits, &value, 4);
-  if ((bits & 0x7F800000u) == 0x7F800000u) return bits;
+  if ((bits & 0x7F800000u) == 0x7F800000u) return bits & 0xFFFFE000u;  // infinite or NaN
   return (bits + 0x1000u) & 0xFFFFE000u;
 }
 

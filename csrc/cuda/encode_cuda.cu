@@ -1,0 +1,486 @@
+// The encoder's forward and backward pass as launches (SASRec's post-norm blocks, Kang & McAuley
+// 2018, as RecBole writes it; see reference/encode.py for the mathematics). Host code only.
+//
+// Launches at two layers: 18 forward, 27 backward (weight gradients of all layers in one, their
+// sums in one). Each is a few microseconds at B = 256, so a captured CUDA graph pays.
+#include <stdexcept>
+#include <vector>
+
+#include "encode_cuda.h"
+#include "encode_plan.h"
+#include "last_token_cuda.h"
+#include "packed_attention_cuda.h"
+
+namespace mclrec::cuda {
+namespace {
+
+// One layer's weights or gradients, in the order of kLayerWeights.
+template <typename Pointer>
+struct LayerPointers {
+  Pointer query, query_bias, key, key_bias, value, value_bias, output, output_bias;
+  Pointer norm1, norm1_bias, inner, inner_bias, outer, outer_bias, norm2, norm2_bias;
+
+  LayerPointers(Pointer const* all, int layer) {
+    Pointer const* p = all + kEmbeddingWeights + layer * kLayerWeights;
+    query = p[0], query_bias = p[1], key = p[2], key_bias = p[3], value = p[4], value_bias = p[5];
+    output = p[6], output_bias = p[7], norm1 = p[8], norm1_bias = p[9], inner = p[10];
+    inner_bias = p[11], outer = p[12], outer_bias = p[13], norm2 = p[14], norm2_bias = p[15];
+  }
+};
+
+// C = A W^T + bias for one weight matrix.
+template <typename Real>
+Dense<Real> one_dense(const RowCount& rows, int depth, int columns, const Real* a, const Real* w,
+                      const Real* bias, Real* c) {
+  Dense<Real> job{};
+  job.rows = rows;
+  job.depth = depth;
+  job.columns = columns;
+  job.a = a;
+  job.a_stride = job.w_stride = depth;
+  job.c_stride = columns;
+  job.products = 1;
+  job.w[0] = w;
+  job.bias[0] = bias;
+  job.c[0] = c;
+  return job;
+}
+
+// C = A W for one weight matrix [depth, columns].
+template <typename Real>
+DenseInputGradient<Real> one_input_gradient(const RowCount& rows, int depth, int columns,
+                                            const Real* a, const Real* w, Real* c) {
+  DenseInputGradient<Real> job{};
+  job.rows = rows;
+  job.depth = depth;
+  job.columns = columns;
+  job.terms = job.products = 1;
+  job.a[0] = a;
+  job.w[0] = w;
+  job.c = c;
+  job.a_stride = depth;
+  job.w_stride = job.c_stride = columns;
+  return job;
+}
+
+// --- forward ------------------------------------------------------------------------------------
+
+template <typename Real>
+class Forward {
+ public:
+  Forward(const Encode<Real>& job, void* stream)
+      : job_(job), shape_(job.shape), stream_(stream), carver_(job.workspace) {
+    saved_ = carve_saved(shape_, carver_);
+  }
+
+  void run() {
+    const Packed& packed = shape_.packed;
+    embed(Embed<Real>{packed, job_.weights[0], job_.weights[1], shape_.classes, shape_.places,
+                      job_.weights[2], job_.weights[3], shape_.depth, shape_.eps,
+                      hidden(0, kSiteEmbedding), saved_.x, saved_.norm, saved_.sequence},
+          stream_);
+    const Real* x = saved_.x;
+    for (int layer = 0; layer + 1 < shape_.layers; ++layer) {
+      FullSaved<Real>& full = saved_.full[static_cast<std::size_t>(layer)];
+      full_attention(x, layer, full);
+      const Rows rows{packed.tokens(), packed.offsets, saved_.sequence, packed.capacity};
+      after_attention(rows, x, layer, full.block);
+      x = full.block.out;
+    }
+    const int layer = shape_.layers - 1;
+    last_attention(x, layer);
+    saved_.last.block.out = job_.h;
+    const Rows rows{{packed.sequences, nullptr}, packed.offsets, nullptr, packed.capacity};
+    after_attention(rows, saved_.last.rows, layer, saved_.last.block);
+  }
+
+ private:
+  Dropout hidden(int layer, DropoutSite site) const {
+    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site);
+  }
+  Dropout attention(int layer) const {
+    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer,
+                        kSiteAttention);
+  }
+
+  void full_attention(const Real* x, int layer, FullSaved<Real>& full) {
+    const LayerPointers<const Real*> w(job_.weights, layer);
+    const int depth = shape_.depth;
+    Dense<Real> qkv =
+        one_dense(shape_.packed.tokens(), depth, depth, x, w.query, w.query_bias, full.qkv);
+    qkv.products = 3;
+    qkv.listed = true;
+    qkv.w[1] = w.key, qkv.w[2] = w.value;
+    qkv.bias[1] = w.key_bias, qkv.bias[2] = w.value_bias;
+    qkv.c[1] = full.qkv + depth, qkv.c[2] = full.qkv + 2 * depth;
+    qkv.c_stride = 3 * depth;
+    dense(qkv, shape_.tf32, stream_);
+    packed_attention(attention_job(shape_, full, attention(layer)), stream_);
+  }
+
+  // Attention of the last tokens with absorbed keys and values; leaves block.context.
+  void last_attention(const Real* x, int layer) {
+    const LayerPointers<const Real*> w(job_.weights, layer);
+    LastSaved<Real>& last = saved_.last;
+    const int depth = shape_.depth, heads = shape_.heads, size = depth / heads;
+    const RowCount rows{shape_.packed.sequences, nullptr};
+    gather_last(shape_.packed, depth, x, last.rows, stream_);
+    dense(one_dense<Real>(rows, depth, depth, last.rows, w.query, w.query_bias, last.query),
+          shape_.tf32, stream_);
+    // u_h = W_k,h^T q_h; q . b_k is the same for every key and drops out of the softmax.
+    DenseInputGradient<Real> absorb =
+        one_input_gradient<Real>(rows, size, depth, last.query, w.key, last.u);
+    absorb.products = heads;
+    absorb.a_stride = depth;
+    absorb.c_stride = static_cast<std::int64_t>(heads) * depth;
+    absorb.a_step = size;
+    absorb.w_step = static_cast<std::int64_t>(size) * depth;
+    absorb.c_step = depth;
+    dense_input_gradient(absorb, shape_.tf32, stream_);
+    last_token_attention(last_job(shape_, x, last, attention(layer)), stream_);
+    // context_h = W_v,h y_h + b_v,h mass_h.
+    Dense<Real> mix =
+        one_dense<Real>(rows, depth, size, last.mixture, w.value, w.value_bias, last.block.context);
+    mix.products = heads;
+    mix.a_stride = static_cast<std::int64_t>(heads) * depth;
+    mix.c_stride = depth;
+    mix.a_step = depth;
+    mix.w_step = static_cast<std::int64_t>(size) * depth;
+    mix.bias_step = mix.c_step = size;
+    mix.bias_scale = last.mass;
+    dense(mix, shape_.tf32, stream_);
+  }
+
+  // Output projection, residual, norm, feed-forward, residual, norm.
+  void after_attention(const Rows& rows, const Real* x, int layer, BlockSaved<Real>& block) {
+    const LayerPointers<const Real*> w(job_.weights, layer);
+    const int depth = shape_.depth, inner = shape_.inner;
+    dense(one_dense<Real>(rows.count, depth, depth, block.context, w.output, w.output_bias,
+                          saved_.sublayer),
+          shape_.tf32, stream_);
+    residual_norm(
+        ResidualNorm<Real>{rows, depth, x, saved_.sublayer, w.norm1, w.norm1_bias, shape_.eps,
+                           hidden(layer, kSiteAttentionOutput), block.x1, block.norm1},
+        stream_);
+    Dense<Real> feed =
+        one_dense<Real>(rows.count, depth, inner, block.x1, w.inner, w.inner_bias, block.active);
+    feed.pre = block.pre;
+    dense(feed, shape_.tf32, stream_);
+    dense(one_dense<Real>(rows.count, inner, depth, block.active, w.outer, w.outer_bias,
+                          saved_.sublayer),
+          shape_.tf32, stream_);
+    residual_norm(
+        ResidualNorm<Real>{rows, depth, block.x1, saved_.sublayer, w.norm2, w.norm2_bias,
+                           shape_.eps, hidden(layer, kSiteFeedForward), block.out, block.norm2},
+        stream_);
+  }
+
+ public:
+  static Attention<Real> attention_job(const EncodeShape& shape, const FullSaved<Real>& full,
+                                       const Dropout& dropout) {
+    const Packed& packed = shape.packed;
+    return {packed.offsets,
+            packed.capacity,
+            packed.sequences,
+            shape.heads,
+            shape.depth / shape.heads,
+            full.qkv,
+            full.qkv + shape.depth,
+            full.qkv + 2 * shape.depth,
+            3 * static_cast<std::int64_t>(shape.depth),
+            nullptr,
+            packed.items,
+            dropout,
+            full.block.context,
+            full.lse};
+  }
+  static LastToken<Real> last_job(const EncodeShape& shape, const Real* x,
+                                  const LastSaved<Real>& last, const Dropout& dropout) {
+    return {shape.packed, shape.heads, shape.depth,  x,        last.u, dropout,
+            last.scores,  last.lse,    last.mixture, last.mass};
+  }
+
+ private:
+  const Encode<Real>& job_;
+  const EncodeShape& shape_;
+  void* stream_;
+  Carver<Real> carver_;
+  EncodeSaved<Real> saved_;
+};
+
+// --- backward -----------------------------------------------------------------------------------
+
+// Weight gradients of all layers are collected and taken together.
+template <typename Real>
+class WeightWork {
+ public:
+  WeightWork(Carver<Real>& partials, bool tf32, void* stream)
+      : partials_(partials), tf32_(tf32), stream_(stream) {}
+
+  // dw [n, k] and, unless null, db [n]; see WeightGradientJob.
+  void add(const RowCount& rows, const Real* dy, std::int64_t dy_stride, int n, const Real* x,
+           std::int64_t x_stride, int k, Real* dw, Real* db, const Real* bias_scale = nullptr,
+           int bias_scale_stride = 0) {
+    if (products_.jobs == kMaxWeightJobs) flush();
+    const int split = weight_split_rows(rows.capacity);
+    const std::int64_t numbers = static_cast<std::int64_t>(n) * k + n;
+    const std::int64_t stride = (numbers + 3) / 4 * 4;
+    Real* partial = partials_.take(splits_of(rows.capacity, split) * stride);
+    products_.job[products_.jobs++] = {dy,      x,      dy_stride,  x_stride,
+                                       n,       k,      rows,       split,
+                                       partial, stride, bias_scale, bias_scale_stride};
+    later_.push_back({partial, stride, static_cast<std::int64_t>(n) * k, rows, split, dw});
+    if (db != nullptr) {
+      later_.push_back({partial + static_cast<std::int64_t>(n) * k, stride, n, rows, split, db});
+    }
+  }
+
+  // A LayerNorm's partial sums, [splits, 2, D], filled by norm_backward.
+  Real* add_norm(const RowCount& rows, int depth, Real* weight, Real* bias) {
+    const int split = norm_split_rows(rows.capacity);
+    Real* partial = partials_.take(splits_of(rows.capacity, split) * 2 * depth);
+    later_.push_back({partial, 2 * depth, depth, rows, split, weight});
+    later_.push_back({partial + depth, 2 * depth, depth, rows, split, bias});
+    return partial;
+  }
+
+  void finish() {
+    flush();
+    for (std::size_t first = 0; first < later_.size(); first += kMaxSums) {
+      Sums<Real> sums{};
+      for (std::size_t i = first; i < later_.size() && sums.jobs < kMaxSums; ++i) {
+        sums.job[sums.jobs++] = later_[i];
+      }
+      sum_partials(sums, stream_);
+    }
+  }
+
+ private:
+  void flush() {
+    if (products_.jobs > 0) dense_weight_gradients(products_, tf32_, stream_);
+    products_.jobs = 0;
+  }
+
+  Carver<Real>& partials_;
+  bool tf32_;
+  void* stream_;
+  WeightGradients<Real> products_{};
+  std::vector<SumJob<Real>> later_;
+};
+
+template <typename Real>
+class Backward {
+ public:
+  Backward(const EncodeBackward<Real>& job, void* stream)
+      : job_(job),
+        shape_(job.shape),
+        stream_(stream),
+        saved_carver_(job.workspace),
+        carver_(job.scratch),
+        saved_(carve_saved(shape_, saved_carver_)),
+        scratch_(carve_scratch(shape_, carver_)),
+        weights_(carver_, shape_.tf32, stream) {}
+
+  void run() {
+    const Packed& packed = shape_.packed;
+    const Rows tokens{packed.tokens(), packed.offsets, saved_.sequence, packed.capacity};
+    last_layer();
+    for (int layer = shape_.layers - 2; layer >= 0; --layer) full_layer(tokens, layer);
+
+    // The embedding: dropout after its LayerNorm, then sums over the tokens of an item or position.
+    Real* grad_tokens = scratch_.residual1;
+    norm_backward(
+        NormBackward<Real>{
+            tokens, shape_.depth, scratch_.grad_out, job_.weights[2], saved_.norm,
+            hidden(0, kSiteEmbedding), true, grad_tokens, nullptr, norm_split_rows(packed.capacity),
+            weights_.add_norm(packed.tokens(), shape_.depth, job_.grads[2], job_.grads[3])},
+        stream_);
+    item_gradient(packed, shape_.depth, shape_.classes, grad_tokens, job_.sorted_keys, job_.order,
+                  job_.grads[0], stream_);
+    position_gradient(packed, shape_.depth, shape_.places, grad_tokens, job_.grads[1], stream_);
+    weights_.finish();
+    if (carver_.used() > encode_backward_scratch<Real>(shape_)) {
+      throw std::logic_error("encode_backward: the scratch was estimated too small");
+    }
+  }
+
+ private:
+  Dropout hidden(int layer, DropoutSite site) const {
+    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site);
+  }
+  Dropout attention(int layer) const {
+    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer,
+                        kSiteAttention);
+  }
+  const Real* input_of(int layer) const {
+    return layer == 0 ? saved_.x : saved_.full[static_cast<std::size_t>(layer) - 1].block.out;
+  }
+
+  // From the gradient of a layer's output to that of its attention's context (grad_context) and of
+  // the residual that bypasses the attention (scratch.residual1).
+  void after_attention(const Rows& rows, const Real* grad, int layer, const BlockSaved<Real>& saved,
+                       Real* grad_context) {
+    const LayerPointers<const Real*> w(job_.weights, layer);
+    const LayerPointers<Real*> g(job_.grads, layer);
+    const BlockGradients<Real>& kept = scratch_.blocks[static_cast<std::size_t>(layer)];
+    const RowCount& count = rows.count;
+    const int depth = shape_.depth, inner = shape_.inner;
+    const int split = norm_split_rows(count.capacity);
+    norm_backward(
+        NormBackward<Real>{rows, depth, grad, w.norm2, saved.norm2, hidden(layer, kSiteFeedForward),
+                           false, scratch_.residual2, kept.outer, split,
+                           weights_.add_norm(count, depth, g.norm2, g.norm2_bias)},
+        stream_);
+    DenseInputGradient<Real> active =
+        one_input_gradient<Real>(count, depth, inner, kept.outer, w.outer, kept.inner);
+    active.pre = saved.pre;
+    dense_input_gradient(active, shape_.tf32, stream_);
+    DenseInputGradient<Real> x1 =
+        one_input_gradient<Real>(count, inner, depth, kept.inner, w.inner, scratch_.grad_x1);
+    x1.add = scratch_.residual2;
+    dense_input_gradient(x1, shape_.tf32, stream_);
+    norm_backward(NormBackward<Real>{rows, depth, scratch_.grad_x1, w.norm1, saved.norm1,
+                                     hidden(layer, kSiteAttentionOutput), false, scratch_.residual1,
+                                     kept.attended, split,
+                                     weights_.add_norm(count, depth, g.norm1, g.norm1_bias)},
+                  stream_);
+    dense_input_gradient(
+        one_input_gradient<Real>(count, depth, depth, kept.attended, w.output, grad_context),
+        shape_.tf32, stream_);
+    weights_.add(count, kept.outer, depth, depth, saved.active, inner, inner, g.outer,
+                 g.outer_bias);
+    weights_.add(count, kept.inner, inner, inner, saved.x1, depth, depth, g.inner, g.inner_bias);
+    weights_.add(count, kept.attended, depth, depth, saved.context, depth, depth, g.output,
+                 g.output_bias);
+  }
+
+  // Leaves the gradient of the last layer's input, [T, D], in scratch.grad_out.
+  void last_layer() {
+    const int layer = shape_.layers - 1;
+    const LayerPointers<const Real*> w(job_.weights, layer);
+    const LayerPointers<Real*> g(job_.grads, layer);
+    const LastSaved<Real>& last = saved_.last;
+    const Packed& packed = shape_.packed;
+    const RowCount count{packed.sequences, nullptr};
+    const Rows rows{count, packed.offsets, nullptr, packed.capacity};
+    const int depth = shape_.depth, heads = shape_.heads, size = depth / heads;
+    const std::int64_t wide = static_cast<std::int64_t>(heads) * depth;
+    const std::int64_t head_weights = static_cast<std::int64_t>(size) * depth;
+    after_attention(rows, job_.grad_h, layer, last.block, scratch_.last_context);
+
+    DenseInputGradient<Real> mixture = one_input_gradient<Real>(
+        count, size, depth, scratch_.last_context, w.value, scratch_.grad_mixture);
+    mixture.products = heads;
+    mixture.a_stride = depth;
+    mixture.c_stride = wide;
+    mixture.a_step = size;
+    mixture.w_step = head_weights;
+    mixture.c_step = depth;
+    dense_input_gradient(mixture, shape_.tf32, stream_);
+    last_token_attention_backward(
+        LastTokenBackward<Real>{
+            Forward<Real>::last_job(shape_, input_of(layer), last, attention(layer)),
+            scratch_.grad_mixture, scratch_.last_context, w.value_bias, scratch_.grad_scores,
+            scratch_.dropped, scratch_.grad_u, scratch_.grad_out},
+        stream_);
+    // u_h = W_k,h^T q_h, so dq_h = W_k,h du_h and dW_k,h = q_h du_h^T.
+    Dense<Real> query =
+        one_dense<Real>(count, depth, size, scratch_.grad_u, w.key, nullptr, scratch_.grad_query);
+    query.products = heads;
+    query.a_stride = wide;
+    query.c_stride = depth;
+    query.a_step = depth;
+    query.w_step = head_weights;
+    query.c_step = size;
+    dense(query, shape_.tf32, stream_);
+    DenseInputGradient<Real> input = one_input_gradient<Real>(
+        count, depth, depth, scratch_.grad_query, w.query, scratch_.grad_rows);
+    input.add = scratch_.residual1;
+    dense_input_gradient(input, shape_.tf32, stream_);
+    add_to_last(packed, depth, scratch_.grad_rows, scratch_.grad_out, stream_);
+
+    weights_.add(count, scratch_.grad_query, depth, depth, last.rows, depth, depth, g.query,
+                 g.query_bias);
+    for (int head = 0; head < heads; ++head) {
+      weights_.add(count, last.query + head * size, depth, size, scratch_.grad_u + head * depth,
+                   wide, depth, g.key + head * head_weights, nullptr);
+      weights_.add(count, scratch_.last_context + head * size, depth, size,
+                   last.mixture + head * depth, wide, depth, g.value + head * head_weights,
+                   g.value_bias + head * size, last.mass + head, heads);
+    }
+  }
+
+  // From scratch.grad_out, the gradient of the layer's output, to that of its input, in its place.
+  void full_layer(const Rows& rows, int layer) {
+    const LayerPointers<const Real*> w(job_.weights, layer);
+    const LayerPointers<Real*> g(job_.grads, layer);
+    const FullSaved<Real>& full = saved_.full[static_cast<std::size_t>(layer)];
+    Real* grad_qkv = scratch_.grad_qkv[static_cast<std::size_t>(layer)];
+    const int depth = shape_.depth;
+    after_attention(rows, scratch_.grad_out, layer, full.block, scratch_.grad_context);
+    packed_attention_backward(
+        AttentionBackward<Real>{Forward<Real>::attention_job(shape_, full, attention(layer)),
+                                scratch_.grad_context, scratch_.delta, grad_qkv, grad_qkv + depth,
+                                grad_qkv + 2 * depth, 3 * static_cast<std::int64_t>(depth)},
+        stream_);
+    DenseInputGradient<Real> input =
+        one_input_gradient<Real>(rows.count, depth, depth, grad_qkv, w.query, scratch_.grad_out);
+    input.terms = 3;
+    input.a[1] = grad_qkv + depth, input.a[2] = grad_qkv + 2 * depth;
+    input.w[1] = w.key, input.w[2] = w.value;
+    input.a_stride = 3 * depth;
+    input.add = scratch_.residual1;
+    dense_input_gradient(input, shape_.tf32, stream_);
+    Real* const grads[3] = {g.query, g.key, g.value};
+    Real* const bias_grads[3] = {g.query_bias, g.key_bias, g.value_bias};
+    for (int i = 0; i < 3; ++i) {
+      weights_.add(rows.count, grad_qkv + i * depth, 3 * depth, depth, input_of(layer), depth,
+                   depth, grads[i], bias_grads[i]);
+    }
+  }
+
+  const EncodeBackward<Real>& job_;
+  const EncodeShape& shape_;
+  void* stream_;
+  Carver<Real> saved_carver_, carver_;
+  EncodeSaved<Real> saved_;
+  EncodeScratch<Real> scratch_;
+  WeightWork<Real> weights_;
+};
+
+}  // namespace
+
+template <typename Real>
+std::int64_t encode_workspace(const EncodeShape& shape) {
+  Carver<Real> carver(nullptr);
+  carve_saved(shape, carver);
+  return carver.used();
+}
+
+template <typename Real>
+std::int64_t encode_backward_scratch(const EncodeShape& shape) {
+  Carver<Real> carver(nullptr);
+  carve_scratch(shape, carver);
+  return carver.used() + partial_numbers(shape);
+}
+
+template <typename Real>
+void encode(const Encode<Real>& job, void* stream) {
+  Forward<Real>(job, stream).run();
+}
+
+template <typename Real>
+void encode_backward(const EncodeBackward<Real>& job, void* stream) {
+  Backward<Real>(job, stream).run();
+}
+
+template std::int64_t encode_workspace<float>(const EncodeShape&);
+template std::int64_t encode_workspace<double>(const EncodeShape&);
+template std::int64_t encode_backward_scratch<float>(const EncodeShape&);
+template std::int64_t encode_backward_scratch<double>(const EncodeShape&);
+template void encode(const Encode<float>&, void*);
+template void encode(const Encode<double>&, void*);
+template void encode_backward(const EncodeBackward<float>&, void*);
+template void encode_backward(const EncodeBackward<double>&, void*);
+
+}  // namespace mclrec::cuda
