@@ -118,7 +118,11 @@ def _short(signature: str) -> str:
         if letter == "(" and depth == 0:
             name = name[:i]
             break
-    return name.replace("PlainProduct<float> ", "plain").replace("PlainProduct<float>", "plain")
+    return (
+        name.replace("Tf32Product", "TF32")
+        .replace("PlainProduct<float> ", "plain")
+        .replace("PlainProduct<float>", "plain")
+    )
 
 
 def compile_all(architectures: list[str]) -> tuple[list[Kernel], str]:

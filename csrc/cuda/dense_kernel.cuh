@@ -5,7 +5,7 @@
 // 0.45 GFLOP and 12 MB moved, 37 FLOP a byte: on sm_90 (67 TFLOP/s FP32, 3.35 TB/s) near the ridge
 // of the FMA pipe, on tensor cores bound by memory (4 us). A 64 x 64 tile and a depth of 32 a
 // stage: D = 64 is one tile wide, T / 64 = 72 row tiles times 1 to 4 column tiles fill 132 SMs
-// about twice, and two stages of both operands take 36 864 bytes, so six blocks fit an SM.
+// about twice, and two stages of both operands take 36 864 bytes, so four to six fit an SM.
 //
 // Weight gradients sum over the tokens: each block takes a fixed range of them, and sum_partials
 // adds the ranges in order. No atomics: same input, same bits.

@@ -1,7 +1,7 @@
 // The encoder's forward and backward pass as launches (SASRec's post-norm blocks, Kang & McAuley
 // 2018, as RecBole writes it; see reference/encode.py for the mathematics). Host code only.
 //
-// Launches at two layers: 18 forward, 27 backward (weight gradients of all layers in one, their
+// Launches at two layers: 18 forward, 22 backward (weight gradients of all layers in one, their
 // sums in one). Each is a few microseconds at B = 256, so a captured CUDA graph pays.
 #include <stdexcept>
 #include <vector>
