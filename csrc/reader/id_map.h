@@ -3,14 +3,18 @@
 // a hash table); the first other id turns the whole map into text, codes unchanged.
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "buffer.h"
 #include "number.h"
 
 namespace mclrec::reader {
@@ -89,7 +93,7 @@ class IdMap {
       return code;
     }
     if (slots_.empty()) rehash(1024);
-    size_t at = hash_integer(value) & mask_;
+    size_t at = hash_integer(value) >> shift_;
     while (slots_[at].code >= 0) {
       if (static_cast<int64_t>(slots_[at].key) == value) return slots_[at].code;
       at = (at + 1) & mask_;
@@ -103,7 +107,7 @@ class IdMap {
   // The map holds text.
   int32_t add_text(std::string_view text, uint64_t hash) {
     if (slots_.empty()) rehash(1024);
-    size_t at = hash & mask_;
+    size_t at = hash >> shift_;
     while (slots_[at].code >= 0) {
       if (slots_[at].key == hash && texts_[static_cast<size_t>(slots_[at].code)] == text) {
         return slots_[at].code;
@@ -143,8 +147,8 @@ class IdMap {
     text_ = true;
     std::vector<int64_t> integers;
     integers.swap(integers_);
-    std::vector<int32_t>().swap(direct_);
-    slots_.clear();
+    direct_ = Buffer<int32_t>();
+    slots_ = Buffer<Slot>();
     used_ = 0;
     char digits[24];
     for (const int64_t value : integers) {
@@ -176,11 +180,13 @@ class IdMap {
   void grow_direct(int64_t value) {
     size_t size = 1024;
     while (size <= static_cast<size_t>(value)) size *= 2;
-    direct_.resize(size, -1);
+    const size_t before = direct_.size();
+    direct_.resize(size);
+    std::fill(direct_.data() + before, direct_.data() + size, -1);
   }
 
   void prefetch_slot(uint64_t hash) const {
-    if (!slots_.empty()) __builtin_prefetch(&slots_[hash & mask_]);
+    if (!slots_.empty()) __builtin_prefetch(&slots_[hash >> shift_]);
   }
 
   void prefetch_integer(int64_t value) const {
@@ -191,26 +197,31 @@ class IdMap {
     }
   }
 
+  // The top bits of the hash are the place, so that growing walks through memory in order.
   void rehash(size_t size) {
-    std::vector<Slot> old;
-    old.swap(slots_);
-    slots_.assign(size, Slot{0, -1});
+    Buffer<Slot> old;
+    std::swap(old, slots_);
+    slots_.resize(size);
+    std::fill_n(slots_.data(), size, Slot{0, -1});
     mask_ = size - 1;
-    for (const Slot& slot : old) {
-      if (slot.code < 0) continue;
-      const uint64_t hash = text_ ? slot.key : hash_integer(static_cast<int64_t>(slot.key));
-      size_t at = hash & mask_;
+    shift_ = 64 - std::countr_zero(size);
+    for (size_t i = 0; i < old.size(); ++i) {
+      if (old[i].code < 0) continue;
+      const uint64_t key = old[i].key;
+      const uint64_t hash = text_ ? key : hash_integer(static_cast<int64_t>(key));
+      size_t at = hash >> shift_;
       while (slots_[at].code >= 0) at = (at + 1) & mask_;
-      slots_[at] = slot;
+      slots_[at] = old[i];
     }
   }
 
   bool text_ = false;
   std::vector<int64_t> integers_;        // by code
   std::vector<std::string_view> texts_;  // by code, in the arena
-  std::vector<int32_t> direct_;          // integer -> code or -1
-  std::vector<Slot> slots_;              // open addressing, at most half full
+  Buffer<int32_t> direct_;               // integer -> code or -1
+  Buffer<Slot> slots_;                   // open addressing, at most half full
   size_t mask_ = 0;
+  int shift_ = 0;
   size_t used_ = 0;
   Arena arena_;
 };
