@@ -111,14 +111,13 @@ def base_table(rows: list[Row]) -> str:
     for group in _groups(row for row in rows if row.axis == "base").values():
         baseline = _baseline(group)
         for row in group:
-            assert baseline is not None
             lines.append(
                 [
                     f"{row.op} {DIRECTIONS[row.direction]}".strip(),
                     str(row.threads),
                     TITLES[row.backend],
                     number(row.median_ms),
-                    number(baseline.median_ms / row.median_ms),
+                    number(baseline.median_ms / row.median_ms if baseline else None),
                     number(row.gflops),
                     number(row.percent_of_peak),
                     number(row.added_memory_mb),
@@ -142,11 +141,9 @@ def axis_tables(rows: list[Row]) -> str:
             line = [f"{value:,}".replace(",", " ")]
             line += [number(at[b].median_ms) if b in at else "" for b in backends]
             native, baseline = at.get("native"), _baseline(list(at.values()))
-            if native is not None and baseline is not None:
-                faster, share = baseline.median_ms / native.median_ms, native.percent_of_peak
-                lines.append([*line, number(faster), number(share)])
-            else:
-                lines.append([*line, "", ""])
+            faster = baseline.median_ms / native.median_ms if native and baseline else None
+            share = native.percent_of_peak if native else None
+            lines.append([*line, number(faster), number(share)])
         title = f"**{op} {DIRECTIONS[direction]}".strip() + f", {threads} thread(s), by {axis}**"
         header = [axis, *(f"{TITLES[b]} ms" for b in backends), "speed-up", "native % of peak"]
         parts.append(f"{title}\n\n{table(header, lines)}")

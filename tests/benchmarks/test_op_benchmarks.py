@@ -82,6 +82,8 @@ def test_report_compares_with_plain_torch() -> None:
     lines = report.base_table([row("native", 2.0), row("eager", 9.0)]).splitlines()[2:]
     assert lines[0] == "| x | 2 | PyTorch | 9 | 1 | 50.00 | 25.00 | 1.5 |"
     assert lines[1] == "| x | 2 | native | 2 | 4.5 | 50.00 | 25.00 | 1.5 |"
+    alone = report.base_table([row("native", 2.0)]).splitlines()[2:]
+    assert alone == ["| x | 2 | native | 2 |  | 50.00 | 25.00 | 1.5 |"]
 
 
 @pytest.mark.skipif(
