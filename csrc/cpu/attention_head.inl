@@ -290,27 +290,33 @@ void attention_head_backward(const AttentionHead<T>& head, const AttentionHeadGr
   }
 }
 
-// Queues the dropout bits of one sequence's attention, words [heads][n][padded(n, 32) / 32] at
-// `words` once `bits` is flushed; those of keys behind the causal mask may be left undefined.
-// Returns the words taken: whole draws.
-MCLREC_INLINE int64_t attention_head_bits(const Dropout& dropout, KeepBits& bits, int64_t sequence,
-                                          int64_t n, int64_t heads, uint32_t* words) {
-  const int64_t row = (n + 31) / 32 * 32, size = heads * n * row;  // in bits
+// Queues the dropout bits of heads [first_head, end_head) of one sequence, at `words`; returns
+// where those of the first head will start once `bits` is flushed: words [heads][n][padded(n, 32) /
+// 32]. Those of keys behind the causal mask may be left undefined. Takes whole draws, at most
+// attention_bits_words(n, heads) words; none are lost in front when the first head is 0.
+MCLREC_INLINE int64_t attention_bits_words(int64_t n, int64_t heads) {
+  return heads * n * ((n + 31) / 32) + 6;
+}
+
+MCLREC_INLINE uint32_t* attention_head_bits(const Dropout& dropout, KeepBits& bits,
+                                            int64_t sequence, int64_t n, int64_t first_head,
+                                            int64_t end_head, uint32_t* words) {
+  const int64_t row = (n + 31) / 32 * 32;  // in bits
+  const int64_t begin = first_head * n * row, end = end_head * n * row;
+  const int64_t first_draw = begin / 128;  // the words start at the element 128 * first_draw
   uint8_t* bytes = reinterpret_cast<uint8_t*>(words);
   const uint32_t s = static_cast<uint32_t>(sequence);
   if (dropout.elements_per_draw() == 128) {
-    for (int64_t draw = 0; draw * 128 < size; ++draw) {
-      bits.push(static_cast<uint32_t>(draw), s, bytes + 16 * draw);
+    for (int64_t draw = first_draw; draw * 128 < end; ++draw) {
+      bits.push(static_cast<uint32_t>(draw), s, bytes + 16 * (draw - first_draw));
     }
   } else {
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t i = 0; i < n; ++i) {
-        const int64_t first = (h * n + i) * row / 8;
-        for (int64_t draw = first; draw <= first + i / 8; ++draw) {
-          bits.push(static_cast<uint32_t>(draw), s, bytes + draw);
-        }
+    for (int64_t query = first_head * n; query < end_head * n; ++query) {
+      const int64_t first = query * row / 8;
+      for (int64_t draw = first; draw <= first + query % n / 8; ++draw) {
+        bits.push(static_cast<uint32_t>(draw), s, bytes + draw - 16 * first_draw);
       }
     }
   }
-  return (size + 127) / 128 * 4;
+  return words + (begin - first_draw * 128) / 32;
 }

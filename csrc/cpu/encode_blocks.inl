@@ -194,8 +194,9 @@ void attention_bits(const EncodeCall<T>& call, const EncodeBlock& block, int64_t
   int64_t start = 0;
   for (int64_t row = block.begin; row < block.end; ++row) {
     to.start[row - block.begin] = start;
-    start += attention_head_bits(dropout, bits, call.plan.sequence(row), call.plan.length(row),
-                                 call.layout.heads, to.memory + start);
+    const int64_t n = call.plan.length(row), heads = call.layout.heads;
+    attention_head_bits(dropout, bits, call.plan.sequence(row), n, 0, heads, to.memory + start);
+    start += padded(heads * n * (padded(n, 32) / 32), 4);  // whole draws
   }
   bits.flush();
 }

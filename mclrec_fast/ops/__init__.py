@@ -6,6 +6,7 @@ from .encode import encode
 from .info_nce import info_nce
 from .item_cross_entropy import item_cross_entropy
 from .packed import PackedSequences
+from .packed_attention import packed_attention
 from .target_rank import TargetRank, target_rank
 from .top_k import top_k
 
@@ -18,6 +19,7 @@ __all__ = [
     "gather_sequences",
     "info_nce",
     "item_cross_entropy",
+    "packed_attention",
     "target_rank",
     "top_k",
 ]

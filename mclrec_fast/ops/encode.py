@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._shared import NAMESPACE, check_same_device, check_tensor, check_update, signed_seed
+from ._shared import (
+    NAMESPACE,
+    check_same_device,
+    check_tensor,
+    check_update,
+    refuse_second_derivative,
+    signed_seed,
+)
 from .packed import PackedSequences
 from .reference.encode import encode as _reference
 
@@ -96,12 +103,8 @@ def _backward(ctx: Any, grad_h: Tensor, _: Tensor | None) -> tuple[Any, ...]:
     return (None, None, None, gradients, *(None for _ in ctx.options), None)
 
 
-def _second_backward(ctx: Any, *_: Any) -> Any:
-    raise RuntimeError("encode has no second derivative: use backend='torch'")
-
-
 torch.library.register_autograd(f"{NAMESPACE}::encode", _backward, setup_context=_setup_context)
-torch.library.register_autograd(f"{NAMESPACE}::encode_backward", _second_backward)
+refuse_second_derivative("encode_backward")
 
 
 def encode(
