@@ -88,12 +88,15 @@ torch.library.register_fake(f"{NAMESPACE}::encode_backward", _encode_backward_fa
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     items, positions, offsets, weights, *options, save = inputs
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # or backward would get zeros of the size of `saved`
     ctx.options = options
     ctx.saved = save
     ctx.save_for_backward(items, positions, offsets, output[1], *weights)
 
 
-def _backward(ctx: Any, grad_h: Tensor, _: Tensor | None) -> tuple[Any, ...]:
+def _backward(ctx: Any, grad_h: Tensor | None, _: None) -> tuple[Any, ...]:
+    if grad_h is None:
+        return (None,) * (len(ctx.options) + 5)
     if not ctx.saved:
         raise RuntimeError("encode was called with save=False: nothing was kept for a gradient")
     items, positions, offsets, saved, *weights = ctx.saved_tensors
