@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from ..config import Config
 from ..model import MCLRec
@@ -21,6 +20,7 @@ from ..model.objective import (
     recommendation_loss,
 )
 from ..ops import PackedSequences
+from .adam import Adam
 
 _UPDATES = {"joint": 1, "paper": 2, "official": 3}
 
@@ -41,22 +41,18 @@ class TrainingStep:
         """Prepare the optimizers of ``model``."""
         self.model = model
         self.config = config
-        self._encoder_weights = model.encoder.weights()
         self._augmenters: tuple[Any, Any] | None = None
         augmenter_weights: list[Tensor] = []
         if model.augmenter_1 is not None and model.augmenter_2 is not None:
             self._augmenters = (model.augmenter_1, model.augmenter_2)
             augmenter_weights = list(nn.ModuleList(self._augmenters).parameters())
-        self._augmenter_weights = augmenter_weights
         self.updates_per_batch = (
             _UPDATES[config.train.schedule] if self._augmenters is not None else 1
         )
         self.uses_views = self._augmenters is not None or config.contrast.lambda_ != 0
         rate = config.train.learning_rate
-        self._encoder_optimizer = Adam(self._encoder_weights, lr=rate, fused=True)
-        self._augmenter_optimizer = (
-            Adam(augmenter_weights, lr=rate, fused=True) if augmenter_weights else None
-        )
+        self._encoder_optimizer = Adam(model.encoder.weights(), rate)
+        self._augmenter_optimizer = Adam(augmenter_weights, rate) if augmenter_weights else None
 
     def __call__(
         self, views: PackedSequences, targets: Tensor, *, update: int
@@ -102,11 +98,10 @@ class TrainingStep:
             h1, h2 = h[batch : 2 * batch], h[2 * batch :]
             terms = contrast_losses(h1, h2, self._augmenters, self.config.contrast, backend)
         objective = encoder_objective(rec, terms, self.config.contrast)
-        weights = self._encoder_weights + (self._augmenter_weights if with_augmenters else [])
-        _set_gradients(objective, weights)
-        self._encoder_optimizer.step()
+        optimizers = [self._encoder_optimizer]
         if with_augmenters and self._augmenter_optimizer is not None:
-            self._augmenter_optimizer.step()
+            optimizers.append(self._augmenter_optimizer)
+        _move(optimizers, objective)
         return {
             "rec": rec.detach(),
             "cl1": terms.cl1.detach(),
@@ -128,9 +123,8 @@ class TrainingStep:
         h1, h2 = h[:batch], h[batch:]
         terms = contrast_losses(h1, h2, self._augmenters, self.config.contrast, train.backend)
         objective = augmenter_objective(terms, self.config.contrast)
-        _set_gradients(objective, self._augmenter_weights)
         assert self._augmenter_optimizer is not None
-        self._augmenter_optimizer.step()
+        _move([self._augmenter_optimizer], objective)
         return objective.detach()
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,11 +144,14 @@ class TrainingStep:
         return {name: optimizer for name, optimizer in named.items() if optimizer is not None}
 
 
-def _set_gradients(objective: Tensor, weights: Sequence[Tensor]) -> None:
-    """Give each weight its gradient; a weight the objective does not reach gets zeros.
+def _move(optimizers: Sequence[Adam], objective: Tensor) -> None:
+    """Move these optimizers' weights down the objective, the rest of the model being fixed.
 
-    Only these weights' gradients are computed: the rest of the model is fixed in this update.
+    Only their gradients are computed; a weight the objective does not reach gets zeros.
     """
+    weights = [weight for optimizer in optimizers for weight in optimizer.weights]
     gradients = torch.autograd.grad(objective, weights, materialize_grads=True)
-    for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient
+    for optimizer in optimizers:
+        count = len(optimizer.weights)
+        optimizer.step(gradients[:count])
+        gradients = gradients[count:]

@@ -143,4 +143,5 @@ def test_shared_augmenter_is_one_module() -> None:
     model = MCLRec(30, config)
     assert model.augmenter_1 is model.augmenter_2
     step = TrainingStep(model, config)
-    assert len(step._augmenter_weights) == 6
+    assert step._augmenter_optimizer is not None
+    assert len(step._augmenter_optimizer.weights) == 6

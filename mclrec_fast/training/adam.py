@@ -1,0 +1,70 @@
+"""Adam over a list of weights as one call (Kingma & Ba, ICLR 2015, without weight decay).
+
+torch.optim.Adam counts steps once for every weight, in a tensor each, which takes longer than the
+arithmetic of a small model; here all weights share one counter. The arithmetic is torch's own fused
+kernel, so the results are those of ``torch.optim.Adam(weights, lr=lr, fused=True)`` to the bit.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_BETA_1, _BETA_2, _EPS = 0.9, 0.999, 1e-8
+
+
+class Adam:
+    """Dense Adam: a weight whose gradient is zero still moves by its momentum.
+
+    Attributes:
+        weights: what it moves, float32 or float64, all on one device.
+        learning_rate: step size.
+        steps: float32 scalar on that device, updates made so far.
+        first: running means of the gradients, one like each weight.
+        second: running means of their squares, one like each weight.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], learning_rate: float) -> None:
+        """Start from zero means."""
+        self.weights = list(weights)
+        self.learning_rate = learning_rate
+        self.steps = torch.zeros((), dtype=torch.float32, device=self.weights[0].device)
+        self.first = [torch.zeros_like(weight) for weight in self.weights]
+        self.second = [torch.zeros_like(weight) for weight in self.weights]
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor]) -> None:
+        """Move every weight once.
+
+        Args:
+            gradients: one for each weight, of its shape and dtype.
+        """
+        self.steps += 1
+        torch._fused_adam_(
+            self.weights,
+            list(gradients),
+            self.first,
+            self.second,
+            [],
+            [self.steps] * len(self.weights),
+            lr=self.learning_rate,
+            beta1=_BETA_1,
+            beta2=_BETA_2,
+            weight_decay=0.0,
+            eps=_EPS,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later optimizer of the same weights needs to go on."""
+        return {"steps": self.steps, "first": self.first, "second": self.second}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.steps.copy_(state["steps"])
+        for kept, saved in ((self.first, state["first"]), (self.second, state["second"])):
+            for mine, other in zip(kept, saved, strict=True):
+                mine.copy_(other)
