@@ -1,8 +1,8 @@
-"""The learnable augmenter: a small MLP on a sequence representation (Qin et al. 2023, Eq. 7)."""
+"""The learnable augmenter as a module: it holds the weights; the arithmetic is `ops.augmenter`."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+
+from ..ops import augmenter
 
 
 class Augmenter(nn.Module):
@@ -19,8 +19,6 @@ class Augmenter(nn.Module):
         self.dense_2 = nn.Linear(hidden // 2, hidden // 4)
         self.dense_3 = nn.Linear(hidden // 4, hidden)
 
-    def forward(self, h: Tensor) -> Tensor:
-        """The augmented view of each representation, [B, D] -> [B, D]."""
-        z: Tensor = self.dense_3(gelu(self.dense_2(gelu(self.dense_1(h)))))
-        length: Tensor = torch.linalg.vector_norm(z, dim=1, keepdim=True)
-        return z / length
+    def forward(self, h: Tensor, backend: str = "auto") -> Tensor:
+        """The augmented view of each representation, [B, D] -> [B, D]; see `ops.augmenter`."""
+        return augmenter(h, list(self.parameters()), backend=backend)

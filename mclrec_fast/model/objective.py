@@ -49,8 +49,8 @@ def contrast_losses(
     losses = contrast(
         h1,
         h2,
-        augmenters[0](h1),
-        augmenters[1](h2),
+        augmenters[0](h1, backend),
+        augmenters[1](h2, backend),
         temperature=config.temperature,
         similarity=config.similarity,
         cl1=config.lambda_ != 0,

@@ -1,6 +1,7 @@
 """The ops: one file each, one public function each, `backend=` chooses who computes it."""
 
 from .augment_views import augment_views, gather_sequences
+from .augmenter import augmenter
 from .contrast import contrast
 from .encode import encode
 from .info_nce import info_nce
@@ -14,6 +15,7 @@ __all__ = [
     "PackedSequences",
     "TargetRank",
     "augment_views",
+    "augmenter",
     "contrast",
     "encode",
     "gather_sequences",
