@@ -75,7 +75,10 @@ void EncodePlan::make(const int32_t* offsets, int64_t sequences) {
   const int64_t work = (sequences > 0 ? offsets[sequences] : 0) + sequences;
   // No chunk is empty (unless there are no rows at all).
   const int64_t most = std::clamp<int64_t>(sequences, 1, kMostChunks);
-  const int64_t chunks = std::clamp<int64_t>((work + kChunkWork / 2) / kChunkWork, 1, most);
+  // Three or more become a multiple of four, so that two, four or eight threads end together.
+  int64_t chunks = (work + kChunkWork / 2) / kChunkWork;
+  if (chunks > 2) chunks = (chunks + 2) / 4 * 4;
+  chunks = std::clamp<int64_t>(chunks, 1, most);
   longest_ = 0;
   for (int64_t s = 0; s < sequences; ++s) {
     longest_ = std::max<int64_t>(longest_, offsets[s + 1] - offsets[s]);
