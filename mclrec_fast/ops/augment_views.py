@@ -70,7 +70,7 @@ def gather_sequences(
     _check("gather_sequences", items, starts, lengths, max_length)
     if _native.backend(backend, items.device, "gather_sequences") == "native":
         packed = torch.ops.mclrec_fast.gather_sequences(items, starts, lengths, max_length)
-        return _narrow(packed)
+        return PackedSequences(*packed).narrow()
     _check_slices("gather_sequences", items, starts, lengths, max_length)
     return _reference.gather_sequences(items, starts, lengths, max_length=max_length)
 
@@ -118,19 +118,18 @@ def augment_views(
     check_update("batch", batch)
     seed = signed_seed(seed)
     if _native.backend(backend, items.device, "augment_views") == "native":
-        return _narrow(
-            torch.ops.mclrec_fast.augment_views(
-                items,
-                starts,
-                lengths,
-                max_length,
-                crop_ratio,
-                mask_ratio,
-                reorder_ratio,
-                seed,
-                batch,
-            )
+        packed = torch.ops.mclrec_fast.augment_views(
+            items,
+            starts,
+            lengths,
+            max_length,
+            crop_ratio,
+            mask_ratio,
+            reorder_ratio,
+            seed,
+            batch,
         )
+        return PackedSequences(*packed).narrow()
     _check_slices("augment_views", items, starts, lengths, max_length)
     return _reference.augment_views(
         items,
@@ -143,15 +142,6 @@ def augment_views(
         seed=seed,
         batch=batch,
     )
-
-
-def _narrow(packed: _Packed) -> PackedSequences:
-    """Cut the unused capacity off where that costs no synchronisation."""
-    items, positions, offsets = packed
-    if items.device.type != "cpu":
-        return PackedSequences(items, positions, offsets)
-    tokens = int(offsets[-1])
-    return PackedSequences(items[:tokens], positions[:tokens], offsets)
 
 
 def _check(op: str, items: Tensor, starts: Tensor, lengths: Tensor, max_length: int) -> None:

@@ -5,7 +5,13 @@ Not a tensor subclass and not a container with behaviour: three tensors and what
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+
+def free_to_read(tensor: Tensor) -> bool:
+    """Whether the host can look at a value of it without waiting for a device."""
+    return tensor.device.type == "cpu"
 
 
 class PackedSequences(NamedTuple):
@@ -30,11 +36,24 @@ class PackedSequences(NamedTuple):
         """Tokens of each sequence, int32 [S]."""
         return self.offsets.diff()
 
-    def rows(self, start: int, stop: int) -> "PackedSequences":
-        """Sequences ``start .. stop`` as a packed batch of their own (copies nothing but offsets).
+    def narrow(self) -> "PackedSequences":
+        """The same batch without its unused capacity, where that waits for no device."""
+        if not free_to_read(self.offsets):
+            return self
+        tokens = int(self.offsets[-1])
+        return PackedSequences(self.items[:tokens], self.positions[:tokens], self.offsets)
 
-        Reads two offsets on the host; on a GPU that is a synchronisation.
+    def rows(self, start: int, stop: int) -> "PackedSequences":
+        """Sequences ``start .. stop`` as a packed batch of their own.
+
+        Waits for no device: where offsets cannot be read for nothing, the tokens are moved to the
+        front on the device, and the capacity stays what it was. On the CPU only offsets are copied.
         """
         offsets = self.offsets[start : stop + 1]
-        first, last = int(offsets[0]), int(offsets[-1])
-        return PackedSequences(self.items[first:last], self.positions[first:last], offsets - first)
+        if free_to_read(offsets):
+            first, last = int(offsets[0]), int(offsets[-1])
+            items, positions = self.items[first:last], self.positions[first:last]
+            return PackedSequences(items, positions, offsets - first)
+        token = torch.arange(len(self.items), device=offsets.device) + offsets[0]  # [T]
+        token = token.clamp_max(len(self.items) - 1)
+        return PackedSequences(self.items[token], self.positions[token], offsets - offsets[0])
