@@ -191,7 +191,9 @@ def _check(packed: PackedSequences, weights: list[Tensor], heads: int) -> None:
     check_tensor("encode", "item_embedding", weights[0], (torch.float32, torch.float64), 2)
     for number, weight in enumerate(weights):
         check_tensor("encode", f"weights[{number}]", weight, weights[0].dtype, weight.dim())
-    check_same_device("encode", items=packed.items, offsets=packed.offsets, weights=weights[0])
+        if weight.device != weights[0].device:
+            check_same_device("encode", **{"weights[0]": weights[0], f"weights[{number}]": weight})
+    check_same_device("encode", **packed._asdict(), weights=weights[0])
     if len(packed.items) != len(packed.positions):
         raise ValueError(
             f"encode: items and positions must have one size, got {len(packed.items)} and "

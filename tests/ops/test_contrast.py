@@ -63,24 +63,29 @@ def run(
     backend: str,
     dtype: torch.dtype,
     weights: tuple[float, ...] = WEIGHTS,
+    device: str = "cpu",
 ) -> tuple[Tensor, ...]:
-    """The three losses and the gradients of their weighted sum."""
-    views = [x.detach().to(dtype).requires_grad_() for x in views]
+    """The three losses and the gradients of their weighted sum, computed on a device."""
+    views = [x.detach().to(device, dtype).requires_grad_() for x in views]
     losses = contrast(*views, backend=backend, **settings)
     total = sum(weight * loss for weight, loss in zip(weights, losses, strict=True))
-    return (*(loss.detach() for loss in losses), *torch.autograd.grad(total, views))
+    results = (*(loss.detach() for loss in losses), *torch.autograd.grad(total, views))
+    return tuple(x.cpu() for x in results)
 
 
 def compare(
-    views: list[Tensor], settings: dict[str, object], weights: tuple[float, ...] = WEIGHTS
+    views: list[Tensor],
+    settings: dict[str, object],
+    weights: tuple[float, ...] = WEIGHTS,
+    device: str = "cpu",
 ) -> None:
     truth = run(views, settings, "torch", torch.float64, weights)
     torch32 = run(views, settings, "torch", torch.float32, weights)
     rows = torch.cat(views)
     logit = largest(rows @ rows.T) / min(float(settings.get("temperature", 1.0)), 1.0)
-    native = run(views, settings, "native", torch.float32, weights)
+    native = run(views, settings, "native", torch.float32, weights, device)
     assert_accurate(native, torch32, truth, logit)
-    native = run(views, settings, "native", torch.float64, weights)
+    native = run(views, settings, "native", torch.float64, weights, device)
     assert_close64(native, truth, 1e-14 * (10 + logit))
 
 

@@ -57,20 +57,28 @@ def inputs(b: int, d: int, size: float = 1.0, seed: int = 0) -> tuple[Tensor, Te
 
 
 def run(
-    a: Tensor, b: Tensor, settings: Settings, backend: str, dtype: torch.dtype
+    a: Tensor,
+    b: Tensor,
+    settings: Settings,
+    backend: str,
+    dtype: torch.dtype,
+    device: str = "cpu",
 ) -> tuple[Tensor, ...]:
-    a, b = (x.detach().to(dtype).requires_grad_() for x in (a, b))
+    """The loss and the gradients of three times it, computed on a device."""
+    a, b = (x.detach().to(device, dtype).requires_grad_() for x in (a, b))
     loss = info_nce(a, b, temperature=settings[1], similarity=settings[0], backend=backend)
-    return (loss.detach(), *torch.autograd.grad(3.0 * loss, (a, b)))
+    return tuple(x.detach().cpu() for x in (loss, *torch.autograd.grad(3.0 * loss, (a, b))))
 
 
-def compare(a: Tensor, b: Tensor, settings: Settings) -> None:
+def compare(a: Tensor, b: Tensor, settings: Settings, device: str = "cpu") -> None:
     truth = run(a, b, settings, "torch", torch.float64)
     torch32 = run(a, b, settings, "torch", torch.float32)
     logit = 1.0 if settings[0] == "cos" else max(largest(a @ b.T), largest(a @ a.T))
     logit /= settings[1]
-    assert_accurate(run(a, b, settings, "native", torch.float32), torch32, truth, logit)
-    assert_close64(run(a, b, settings, "native", torch.float64), truth, 1e-14 * (10 + logit))
+    native = run(a, b, settings, "native", torch.float32, device)
+    assert_accurate(native, torch32, truth, logit)
+    native = run(a, b, settings, "native", torch.float64, device)
+    assert_close64(native, truth, 1e-14 * (10 + logit))
 
 
 @needs_kernel

@@ -56,23 +56,33 @@ def inputs(b: int, v: int, d: int, size: float = 1.0, seed: int = 0) -> tuple[Te
 
 
 def run(
-    h: Tensor, items: Tensor, targets: Tensor, backend: str, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    h, items = (x.detach().to(dtype).requires_grad_() for x in (h, items))
-    loss = item_cross_entropy(h, items, targets, backend=backend)
-    return (loss.detach(), *torch.autograd.grad(3.0 * loss, (h, items)))
+    h: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    backend: str,
+    dtype: torch.dtype,
+    device: str = "cpu",
+) -> tuple[Tensor, ...]:
+    """The loss and the gradients of three times it, computed on a device."""
+    h, items = (x.detach().to(device, dtype).requires_grad_() for x in (h, items))
+    loss = item_cross_entropy(h, items, targets.to(device), backend=backend)
+    return tuple(x.detach().cpu() for x in (loss, *torch.autograd.grad(3.0 * loss, (h, items))))
+
+
+def compare(arguments: tuple[Tensor, ...], device: str = "cpu") -> None:
+    """The kernel on a device against the reference."""
+    truth = run(*arguments, "torch", torch.float64)
+    torch32 = run(*arguments, "torch", torch.float32)
+    logit = largest(arguments[0] @ arguments[1].T)
+    assert_accurate(run(*arguments, "native", torch.float32, device), torch32, truth, logit)
+    assert_close64(run(*arguments, "native", torch.float64, device), truth, 1e-14 * (10 + logit))
 
 
 @needs_kernel
 @pytest.mark.parametrize("size", [1.0, 64.0, 1e4])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_against_reference(shape: str, size: float, isa: str) -> None:
-    arguments = inputs(*SHAPES[shape], size=size)
-    truth = run(*arguments, "torch", torch.float64)
-    torch32 = run(*arguments, "torch", torch.float32)
-    logit = largest(arguments[0] @ arguments[1].T)
-    assert_accurate(run(*arguments, "native", torch.float32), torch32, truth, logit)
-    assert_close64(run(*arguments, "native", torch.float64), truth, 1e-14 * (10 + logit))
+    compare(inputs(*SHAPES[shape], size=size))
 
 
 @needs_kernel
