@@ -1,7 +1,7 @@
 """Every op with a CUDA kernel on the GPU: values and gradients against the reference on the CPU.
 
-Tolerances are those of tests/ops, from the reference's own float32 error; what is made of integers
-or of draws is equal to the bit.
+Tolerances are those of tests/ops, from the reference's own float32 error on the same device; what
+is made of integers or of draws is equal to the bit.
 """
 
 from typing import Any

@@ -80,7 +80,7 @@ def compare(
     device: str = "cpu",
 ) -> None:
     truth = run(views, settings, "torch", torch.float64, weights)
-    torch32 = run(views, settings, "torch", torch.float32, weights)
+    torch32 = run(views, settings, "torch", torch.float32, weights, device)
     rows = torch.cat(views)
     logit = largest(rows @ rows.T) / min(float(settings.get("temperature", 1.0)), 1.0)
     native = run(views, settings, "native", torch.float32, weights, device)

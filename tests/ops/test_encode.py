@@ -94,7 +94,7 @@ def mean_square(results: list[tuple[Tensor, ...]]) -> list[float]:
 
 
 def compare32(case: Case, dropout: str, device: str = "cpu", *, zeros_cancel: bool = False) -> None:
-    """The float32 kernel on a device errs at most twice as much as the reference in float32.
+    """The float32 kernel errs at most twice as much as the reference in float32 on that device.
 
     ``zeros_cancel``: gradients that are exactly 0 (a query's, where it has one key only) are
     differences of two dot products of D numbers in this kernel, each of which rounds by about
@@ -106,8 +106,8 @@ def compare32(case: Case, dropout: str, device: str = "cpu", *, zeros_cancel: bo
     truth, native, torch32 = [], [], []
     for variant in range(6 if len(case.lengths) < 10 or case.hidden < 64 else 2):
         truth.append(run(case, dropout, "torch", torch.float64, variant))
-        for backend, errors, where in (("native", native, device), ("torch", torch32, "cpu")):
-            results = run(case, dropout, backend, torch.float32, variant, where)
+        for backend, errors in (("native", native), ("torch", torch32)):
+            results = run(case, dropout, backend, torch.float32, variant, device)
             assert all(x.dtype == torch.float32 for x in results)
             errors.append(tuple(x.double() - y for x, y in zip(results, truth[-1], strict=True)))
     unit = torch.finfo(torch.float32).eps

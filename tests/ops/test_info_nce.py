@@ -72,7 +72,7 @@ def run(
 
 def compare(a: Tensor, b: Tensor, settings: Settings, device: str = "cpu") -> None:
     truth = run(a, b, settings, "torch", torch.float64)
-    torch32 = run(a, b, settings, "torch", torch.float32)
+    torch32 = run(a, b, settings, "torch", torch.float32, device)
     logit = 1.0 if settings[0] == "cos" else max(largest(a @ b.T), largest(a @ a.T))
     logit /= settings[1]
     native = run(a, b, settings, "native", torch.float32, device)

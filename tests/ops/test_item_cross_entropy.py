@@ -72,7 +72,7 @@ def run(
 def compare(arguments: tuple[Tensor, ...], device: str = "cpu") -> None:
     """The kernel on a device against the reference."""
     truth = run(*arguments, "torch", torch.float64)
-    torch32 = run(*arguments, "torch", torch.float32)
+    torch32 = run(*arguments, "torch", torch.float32, device)
     logit = largest(arguments[0] @ arguments[1].T)
     assert_accurate(run(*arguments, "native", torch.float32, device), torch32, truth, logit)
     assert_close64(run(*arguments, "native", torch.float64, device), truth, 1e-14 * (10 + logit))
