@@ -57,7 +57,7 @@ def padded(items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     """Packed items as [S, W] padded on the right with 0, and the lengths [S]."""
     lengths = offsets.diff().long()
     width = int(lengths.max())
-    column = torch.arange(width)
+    column = torch.arange(width, device=items.device)
     index = offsets[:-1, None].long() + torch.minimum(column, lengths[:, None] - 1)
     return torch.where(column < lengths[:, None], items[index].long(), 0), lengths
 
@@ -90,14 +90,14 @@ def encode(
         x = functional.layer_norm(x + functional.dropout(y, dropout), (hidden,), n1, n1b)
         y = functional.linear(functional.gelu(functional.linear(x, w1, b1)), w2, b2)
         x = functional.layer_norm(x + functional.dropout(y, dropout), (hidden,), n2, n2b)
-    return x[torch.arange(rows), lengths - 1]
+    return x[torch.arange(rows, device=x.device), lengths - 1]
 
 
 def target_rank(
     h: Tensor, item_embedding: Tensor, targets: Tensor, history: Tensor, history_offsets: Tensor
 ) -> Tensor:
     """Unmasked and masked ranks [2, B], ties not counted, 256 rows at a time."""
-    out = torch.empty((2, len(h)), dtype=torch.int64)
+    out = torch.empty((2, len(h)), dtype=torch.int64, device=h.device)
     for start in range(0, len(h), 256):
         rows = slice(start, start + 256)
         scores = h[rows] @ item_embedding.T  # [256, V]
@@ -125,5 +125,5 @@ def top_k(
 
 def _history(items: Tensor, offsets: Tensor, start: int, rows: int) -> tuple[Tensor, Tensor]:
     bounds = offsets[start : start + rows + 1]
-    row = torch.repeat_interleave(torch.arange(rows), bounds.diff())
+    row = torch.repeat_interleave(torch.arange(rows, device=items.device), bounds.diff())
     return row, items[int(bounds[0]) : int(bounds[-1])].long()

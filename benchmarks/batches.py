@@ -22,7 +22,12 @@ def config_of(case: Case, longest: int, schedule: str) -> Config:
         hidden_size=case.width, inner_size=4 * case.width, max_length=max(50, longest)
     )
     train = replace(
-        TrainConfig(), backend=case.option, schedule=schedule, batch_size=case.batch, seed=1
+        TrainConfig(),
+        backend=case.option,
+        schedule=schedule,
+        batch_size=case.batch,
+        seed=1,
+        device=case.device,
     )
     return Config(model=model, train=train)
 
@@ -39,13 +44,13 @@ def sample_table(case: Case, *, batches: int = 4) -> SampleTable:
     samples = SimpleNamespace(
         users=np.arange(len(ends), dtype=np.int32), ends=ends.astype(np.int32)
     )
-    return SampleTable(log, samples, max(50, int(ends.max())), torch.device("cpu"))
+    return SampleTable(log, samples, max(50, int(ends.max())), torch.device(case.device))
 
 
 def endless(table: SampleTable, config: Config) -> Iterator[tuple[PackedSequences, Tensor]]:
     """Batches without end; the samples repeat, their views do not."""
     size, number = config.train.batch_size, 0
     while True:
-        for index in torch.randperm(len(table)).split(size):
+        for index in torch.randperm(len(table), device=table.device).split(size):
             yield sample_batch(table, index, config, number, views=True)
             number += 1

@@ -17,11 +17,12 @@ def bench_augment_views(measure: Measure, case: Case) -> None:
 
     def prepare() -> Callable[[], object]:
         log = torch.randint(1, case.classes, (1_000_000 + int(n.max()),), dtype=torch.int32)
-        starts = torch.randint(0, 1_000_000, (len(n),))
+        starts = torch.randint(0, 1_000_000, (len(n),)).to(case.device)
+        log, lengths = log.to(case.device), n.int().to(case.device)
         return lambda: augment_views(
             log,
             starts,
-            n.int(),
+            lengths,
             max_length=int(n.max()),
             crop_ratio=0.5,
             mask_ratio=0.5,

@@ -23,11 +23,11 @@ def bench_full_ranking(measure: Measure, case: Case) -> None:
     if measure.tiny:
         samples = type(samples)(*(column[:20] for column in samples))
     config = ModelConfig(hidden_size=case.width, inner_size=4 * case.width)
-    table = SampleTable(log, samples, config.max_length, torch.device("cpu"))
-    lengths = table.ends.clamp(max=config.max_length)
+    table = SampleTable(log, samples, config.max_length, torch.device(case.device))
+    lengths = table.ends.cpu().clamp(max=config.max_length)
 
     def prepare() -> Callable[[], object]:
-        encoder = Encoder(log.n_classes, config)
+        encoder = Encoder(log.n_classes, config).to(case.device)
         size = TrainConfig().eval_batch_size
         return lambda: rank_with_encoder(encoder, table, batch_size=size, backend=case.option)
 

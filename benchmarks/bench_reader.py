@@ -32,7 +32,7 @@ def _write(path: Path, rows: int) -> None:
             file.write("".join(f"{u},{i},{t}\n" for u, i, t in lines))
 
 
-@sweep("rows", backends=("numpy", "native"), directions=("run",))
+@sweep("rows", backends=("numpy", "native"), directions=("run",), devices=("cpu",))
 def bench_reader(measure: Measure, case: Case) -> None:
     """Parse, number the ids, sort, build the CSR log; the split and the data card included."""
     if case.backend == "native" and not reader.available():

@@ -24,7 +24,8 @@ def bench_train_step(measure: Measure, case: Case) -> None:
     packed, _ = next(batches.endless(table, config))
 
     def prepare() -> Callable[[], object]:
-        step = TrainingStep(MCLRec(case.classes, config).train(), config)
+        model = MCLRec(case.classes, config).to(case.device)
+        step = TrainingStep(model.train(), config)
         numbers, source = count(), batches.endless(table, config)
 
         def run() -> object:
@@ -38,7 +39,7 @@ def bench_train_step(measure: Measure, case: Case) -> None:
     measure(
         case,
         prepare,
-        gflop=work.official_batch(packed.lengths, case.classes, D),
+        gflop=work.official_batch(packed.lengths.cpu(), case.classes, D),
         gb=4e-9 * (30 * tokens * D + matrices * case.batch * case.classes + 8 * case.classes * D),
         kernels=("augment_views", "encode", "item_cross_entropy", "contrast"),
         tokens=tokens,

@@ -2,11 +2,13 @@
 
     pytest benchmarks/ --benchmark-json=out.json        # everything, on an idle machine
     pytest benchmarks/bench_contrast.py --threads 1     # one op, one thread
-    python -m benchmarks.report out.json
+    pytest benchmarks/ -m gpu --benchmark-json=gpu.json # what runs on a GPU, and nothing else
+    python -m benchmarks.report out.json gpu.json
 
 Each row says what was computed (GFLOP of useful arithmetic, counted alike for every backend), how
-fast in per cent of the multiply-add peak measured around it, and how much memory it added. What
-cannot run here is skipped with the reason.
+fast in per cent of the multiply-add peak measured around it (a GPU's is not measured), and how much
+memory it added. On a GPU a call counts until the device is done with it. What cannot run here is
+skipped with the reason.
 """
 
 import os
@@ -39,7 +41,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cases = getattr(metafunc.function, "cases", None)
     if cases is not None:
         tiny = metafunc.config.getoption("--size") == "tiny"
-        metafunc.parametrize("case", cases(tiny), ids=str)
+        metafunc.parametrize("case", [_parameter(case) for case in cases(tiny)], ids=str)
+
+
+def _parameter(case: Case) -> Any:
+    """A case as pytest takes it; one for a GPU is marked, and skipped without one."""
+    if case.device == "cpu":
+        return pytest.param(case)
+    no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU here")
+    return pytest.param(case, marks=[pytest.mark.gpu, no_gpu])
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -93,21 +103,33 @@ class Measure:
             info: more figures for the row.
         """
         self._skip_without(case, (case.op,) if kernels is None else kernels)
-        self._skip_impossible(gflop, gb)
+        self._skip_impossible(case, gflop, gb)
         threads = torch.get_num_threads()
-        run = prepare()
+        call = prepare()
+
+        def run() -> None:
+            call()
+            machine.wait(case.device)
+
+        machine.wait(case.device)
         started = time.perf_counter()
         run()
         first = time.perf_counter() - started
-        peak = machine.fma_peak(threads, 0.002 if self.tiny else 0.05)
-        memory = machine.added_memory(run)
+        peak = self._peak(case, threads)
+        memory = machine.added_memory(run, case.device)
         once = self._time(run, first)
         budget = 0.0 if self.tiny else self.seconds
         rounds = 1 if self.tiny else max(3, min(300, round(budget / once)))
         self.benchmark.group = case.op
         self.benchmark.pedantic(run, rounds=rounds)  # type: ignore[no-untyped-call]
-        again = machine.fma_peak(threads, 0.002 if self.tiny else 0.05)
+        again = self._peak(case, threads)
         self._note(case, gflop, threads, memory, max(peak or 0.0, again or 0.0) or None, info)
+
+    def _peak(self, case: Case, threads: int) -> float | None:
+        """The multiply-add peak of a CPU, now; None for a GPU."""
+        if case.device != "cpu":
+            return None
+        return machine.fma_peak(threads, 0.002 if self.tiny else 0.05)
 
     def _time(self, run: Callable[[], object], first: float) -> float:
         """Seconds of a warm call; a slow first call is not repeated more than once."""
@@ -119,13 +141,13 @@ class Measure:
         return best
 
     def _skip_without(self, case: Case, kernels: tuple[str, ...]) -> None:
-        missing = [op for op in kernels if not _native.has_kernel(op)]
+        missing = [op for op in kernels if not _native.has_kernel(op, case.device)]
         if case.backend == "native" and missing:
-            reason = _native.why_not() or "no kernel in this build"
+            reason = _native.why_not(case.device) or f"no kernel for {case.device} in this build"
             pytest.skip(f"{', '.join(missing)}: {reason}")
 
-    def _skip_impossible(self, gflop: float | None, gb: float) -> None:
-        free = machine.free_memory_gb()
+    def _skip_impossible(self, case: Case, gflop: float | None, gb: float) -> None:
+        free = machine.free_memory_gb(case.device)
         if free is not None and gb > 0.8 * free:
             pytest.skip(f"needs about {gb:.1f} GB of memory, {free:.1f} GB are free")
         if gflop is not None and gflop > self.max_gflop:

@@ -1,4 +1,4 @@
-"""Inputs of the op benchmarks: random, of the sizes of a case."""
+"""Inputs of the op benchmarks: random, of the sizes of a case and on its device."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,21 +36,22 @@ def in_direction(
 def rows(case: Case, *, gradient: bool = True) -> Tensor:
     """Row vectors [B, D] of norm about 1."""
     h = torch.randn(case.batch, case.width) / math.sqrt(case.width)
-    return h.requires_grad_(gradient)
+    return h.to(case.device).requires_grad_(gradient)
 
 
 def item_table(case: Case, *, gradient: bool = True) -> Tensor:
     """Item vectors [V, D]."""
-    return (torch.randn(case.classes, case.width) * 0.1).requires_grad_(gradient)
+    table = torch.randn(case.classes, case.width) * 0.1
+    return table.to(case.device).requires_grad_(gradient)
 
 
 def targets(case: Case) -> Tensor:
     """An item for each row [B]."""
-    return torch.randint(1, case.classes, (case.batch,))
+    return torch.randint(1, case.classes, (case.batch,)).to(case.device)
 
 
 def lengths(case: Case, count: int | None = None) -> Tensor:
-    """Lengths [S] of Beauty's distribution, stretched to the mean of the case; int64."""
+    """Lengths [S] of Beauty's distribution, stretched to the case's mean; int64, on the CPU."""
     count = case.batch if count is None else count
     shape = np.random.default_rng(0).permutation(shapes.beauty_lengths(max(count, 8)))[:count]
     stretched = np.rint(np.minimum(shape, 50) * (case.length / 8.4))
@@ -63,13 +64,15 @@ def packed(case: Case) -> PackedSequences:
     offsets = torch.cat((torch.zeros(1, dtype=torch.int64), n.cumsum(0)))
     items = torch.randint(1, case.classes, (int(offsets[-1]),), dtype=torch.int32)
     positions = torch.cat([torch.arange(int(k), dtype=torch.int32) for k in n])
-    return PackedSequences(items, positions, offsets.int())
+    batch = (items, positions, offsets.int())
+    return PackedSequences(*(tensor.to(case.device) for tensor in batch))
 
 
 def histories(case: Case) -> tuple[Tensor, Tensor]:
     """A list of items for each row: items int32 [K], offsets int64 [B + 1]."""
     offsets = torch.cat((torch.zeros(1, dtype=torch.int64), lengths(case).cumsum(0)))
-    return torch.randint(1, case.classes, (int(offsets[-1]),), dtype=torch.int32), offsets
+    items = torch.randint(1, case.classes, (int(offsets[-1]),), dtype=torch.int32)
+    return items.to(case.device), offsets.to(case.device)
 
 
 def encoder_weights(case: Case, longest: int) -> tuple[list[Tensor], ModelConfig]:
@@ -77,4 +80,4 @@ def encoder_weights(case: Case, longest: int) -> tuple[list[Tensor], ModelConfig
     config = ModelConfig(
         hidden_size=case.width, inner_size=4 * case.width, max_length=max(50, longest)
     )
-    return Encoder(case.classes, config).weights(), config
+    return Encoder(case.classes, config).to(case.device).weights(), config

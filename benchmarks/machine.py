@@ -45,6 +45,7 @@ def stamp(threads: int) -> dict[str, Any]:
         "load_average": load_average(),
         "fma_peak_gflops": fma_peak(threads),
         "isa": _native.isa(),
+        "gpu_name": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "torch_version": torch.__version__,
     }
 
@@ -57,14 +58,30 @@ def _cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
 
 
-def free_memory_gb() -> float | None:
+def wait(device: str) -> None:
+    """Until the device has done all it was given; a CPU has."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def free_memory_gb(device: str = "cpu") -> float | None:
     """Memory that can be had without swapping, GB; None where the system does not say."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0] / 1e9
     kilobytes = _kilobytes("/proc/meminfo", "MemAvailable")
     return None if kilobytes is None else kilobytes / 1e6
 
 
-def added_memory(run: Callable[[], object]) -> float | None:
-    """Highest resident memory during one call above the one before it, MB; None if unknown."""
+def added_memory(run: Callable[[], object], device: str = "cpu") -> float | None:
+    """Highest memory during one call above the one before it, MB; None if unknown.
+
+    Of a GPU: what torch allocated on it. Otherwise the process's resident memory.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - start) / 1e6
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     except OSError:

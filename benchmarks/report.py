@@ -34,6 +34,11 @@ class Row:
     median_ms: float
     min_ms: float
 
+    @property
+    def place(self) -> str:
+        """Where it ran: "GPU" or a number of threads."""
+        return "GPU" if self.info.get("device", "cpu") == "cuda" else str(self.info["threads"])
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self.info[name]
@@ -66,11 +71,16 @@ def machine_line(machine: dict[str, Any]) -> str:
     """One sentence about a machine and how busy it was."""
     peak = machine.get("fma_peak_gflops")
     clock = f"multiply-add peak {peak:.1f} GFLOP/s" if peak else "no multiply-add peak (not built)"
+    gpu = f", {machine['gpu_name']}" if machine.get("gpu_name") else ""
     return (
-        f"{machine.get('cpu_name')}, {machine.get('threads')} thread(s), torch "
+        f"{machine.get('cpu_name')}{gpu}, {machine.get('threads')} thread(s), torch "
         f"{machine.get('torch_version')}, {clock}, load average "
         f"{machine.get('load_average', 0):.1f} at the start, {machine.get('datetime', '')[:16]}"
     )
+
+
+def _words(place: str) -> str:
+    return place if place == "GPU" else f"{place} thread(s)"
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -99,7 +109,7 @@ def _groups(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         sizes = tuple(getattr(row, axis) for axis in AXES)
-        found[(row.op, row.direction, row.threads, *sizes)].append(row)
+        found[(row.op, row.direction, row.place, *sizes)].append(row)
     for group in found.values():
         group.sort(key=lambda row: BACKENDS.index(row.backend))
     return found
@@ -114,7 +124,7 @@ def base_table(rows: list[Row]) -> str:
             lines.append(
                 [
                     f"{row.op} {DIRECTIONS[row.direction]}".strip(),
-                    str(row.threads),
+                    row.place,
                     TITLES[row.backend],
                     number(row.median_ms),
                     number(baseline.median_ms / row.median_ms if baseline else None),
@@ -130,9 +140,9 @@ def base_table(rows: list[Row]) -> str:
 def axis_tables(rows: list[Row]) -> str:
     """One table per op, direction and moved size: ms of each backend, native's speed and share."""
     parts = []
-    moved = sorted({(r.op, r.direction, r.threads, r.axis) for r in rows if r.axis != "base"})
-    for op, direction, threads, axis in moved:
-        same = [r for r in rows if (r.op, r.direction, r.threads) == (op, direction, threads)]
+    moved = sorted({(r.op, r.direction, r.place, r.axis) for r in rows if r.axis != "base"})
+    for op, direction, place, axis in moved:
+        same = [r for r in rows if (r.op, r.direction, r.place) == (op, direction, place)]
         chosen = [row for row in same if row.axis in (axis, "base")]
         backends = [b for b in BACKENDS if any(row.backend == b for row in chosen)]
         lines = []
@@ -144,7 +154,7 @@ def axis_tables(rows: list[Row]) -> str:
             faster = baseline.median_ms / native.median_ms if native and baseline else None
             share = native.percent_of_peak if native else None
             lines.append([*line, number(faster), number(share)])
-        title = f"**{op} {DIRECTIONS[direction]}".strip() + f", {threads} thread(s), by {axis}**"
+        title = f"**{op} {DIRECTIONS[direction]}".strip() + f", {_words(place)}, by {axis}**"
         header = [axis, *(f"{TITLES[b]} ms" for b in backends), "speed-up", "native % of peak"]
         parts.append(f"{title}\n\n{table(header, lines)}")
     return "\n\n".join(parts)
@@ -163,8 +173,8 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for op, threads in sorted({(row.op, row.threads) for row in rows}):
-        mine = [row for row in rows if (row.op, row.threads) == (op, threads)]
+    for op, place in sorted({(row.op, row.place) for row in rows}):
+        mine = [row for row in rows if (row.op, row.place) == (op, place)]
         directions = sorted({row.direction for row in mine}, reverse=True)
         axes = [axis for axis in AXES if any(row.axis == axis for row in mine)]
         if not axes:
@@ -178,8 +188,8 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
                 _draw(panel, [row for row in mine if row.direction == direction], axis)
             line[0].set_ylabel(f"{DIRECTIONS[direction]} ms".strip())
         panels[0][0].legend(fontsize="small")
-        figure.suptitle(f"{op}, {threads} thread(s)")
-        written.append(folder / f"{op}_{threads}.svg")
+        figure.suptitle(f"{op}, {_words(place)}")
+        written.append(folder / f"{op}_{place}.svg")
         figure.savefig(written[-1])
         pyplot.close(figure)
     return written

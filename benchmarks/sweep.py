@@ -27,6 +27,7 @@ class Case:
         length: mean sequence length.
         width: hidden size (D).
         rows: lines of the file (reader only).
+        device: cpu or cuda.
     """
 
     op: str
@@ -38,6 +39,7 @@ class Case:
     length: int = 8
     width: int = 64
     rows: int = 1_000_000
+    device: str = "cpu"
 
     @property
     def backward(self) -> bool:
@@ -51,7 +53,8 @@ class Case:
 
     def __str__(self) -> str:
         where = "" if self.axis == "base" else f"-{self.axis}={getattr(self, self.axis)}"
-        return f"{self.backend}-{self.direction}{where}"
+        place = "" if self.device == "cpu" else f"{self.device}-"
+        return f"{place}{self.backend}-{self.direction}{where}"
 
 
 FULL: dict[str, list[int]] = {
@@ -68,6 +71,7 @@ def sweep(
     *axes: str,
     backends: tuple[str, ...] = ("eager", "compile", "reference", "native"),
     directions: tuple[str, ...] = ("forward", "both"),
+    devices: tuple[str, ...] = ("cpu", "cuda"),
     **base: int,
 ) -> Callable[[Function], Function]:
     """Mark a benchmark function `bench_<op>(measure, case)` with the cases it covers.
@@ -76,6 +80,7 @@ def sweep(
         axes: the sizes that are moved, fields of `Case`.
         backends: who computes.
         directions: forward, both, run.
+        devices: where; what is to run on cuda is marked `gpu`.
         base: sizes of this benchmark's base point that differ from `Case`'s.
     """
 
@@ -85,7 +90,12 @@ def sweep(
         def cases(tiny: bool) -> list[Case]:
             sizes: dict[str, Any] = {axis: values[0] for axis, values in TINY.items()}
             sizes = sizes if tiny else dict(base)
-            start = [Case(op, b, d, **sizes) for d in directions for b in backends]
+            start = [
+                Case(op, b, d, device=device, **sizes)
+                for device in devices
+                for d in directions
+                for b in backends
+            ]
             found = list(start)
             for axis in axes:
                 for value in (TINY if tiny else FULL)[axis]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import report, work
 
@@ -50,11 +51,10 @@ def test_rows_say_what_a_reader_needs(result: Path) -> None:
 
 
 def test_axes_move_one_size_at_a_time(result: Path) -> None:
-    base = {
-        (r["op"], r["backend"], r["direction"]): r for r in rows_of(result) if r["axis"] == "base"
-    }
+    same = ("op", "backend", "direction", "device")
+    base = {tuple(r[k] for k in same): r for r in rows_of(result) if r["axis"] == "base"}
     for row in rows_of(result):
-        start = base[row["op"], row["backend"], row["direction"]]
+        start = base[tuple(row[k] for k in same)]
         moved = {axis for axis in report.AXES if row[axis] != start[axis]}
         assert moved == ({row["axis"]} if row["axis"] != "base" else set())
 
@@ -82,6 +82,10 @@ def test_report_compares_with_plain_torch() -> None:
     lines = report.base_table([row("native", 2.0), row("eager", 9.0)]).splitlines()[2:]
     assert lines[0] == "| x | 2 | PyTorch | 9 | 1 | 50.00 | 25.00 | 1.5 |"
     assert lines[1] == "| x | 2 | native | 2 | 4.5 | 50.00 | 25.00 | 1.5 |"
+    on_gpu = row("native", 0.5)
+    on_gpu.info.update(device="cuda", percent_of_peak=None)
+    both = report.base_table([row("native", 2.0), on_gpu]).splitlines()[2:]
+    assert both[1] == "| x | GPU | native | 0.5 |  | 50.00 |  | 1.5 |"
     alone = report.base_table([row("native", 2.0)]).splitlines()[2:]
     assert alone == ["| x | 2 | native | 2 |  | 50.00 | 25.00 | 1.5 |"]
 
@@ -109,10 +113,28 @@ def test_too_much_work_is_a_visible_skip(tmp_path: Path) -> None:
     assert "passed" not in run.stdout
 
 
+def test_gpu_cases_are_chosen_by_their_mark() -> None:
+    command = [sys.executable, "-m", "pytest", "benchmarks/", "--size", "tiny", "-m", "gpu"]
+    command += ["-p", "no:cacheprovider", "-q", "--collect-only"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    chosen = [line for line in run.stdout.splitlines() if "::" in line]
+    measured = {line.split("::bench_")[1].split("[")[0] for line in chosen}
+    assert measured == {f.stem.removeprefix("bench_") for f in FILES} - {"reader"}
+    assert all("[cuda-" in line for line in chosen)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_case_without_a_gpu_is_a_visible_skip() -> None:
+    command = [sys.executable, "-m", "pytest", "benchmarks/bench_contrast.py", "-m", "gpu"]
+    command += ["-p", "no:cacheprovider", "--size", "tiny"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert "no CUDA GPU here" in run.stdout
+    assert "passed" not in run.stdout
+
+
 def test_counted_work() -> None:
     """By hand: B = 2 rows, V = 3, D = 5; sequences of 1 and 3 tokens, D = 4, inner 16."""
-    import torch
-
     assert work.item_cross_entropy(2, 3, 5, backward=True) == pytest.approx(3 * 2 * 30e-9)
     assert work.ranking(2, 3, 5) == pytest.approx(60e-9)
     # Half of each view's own block (four of them) and three whole blocks between views: 5 B^2.
