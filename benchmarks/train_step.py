@@ -71,6 +71,7 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "classes": log.n_classes,
         "model": config.model.model,
         "device": str(device),
+        "tf32": config.train.tf32,
         "data": log.source,
     }
 
@@ -110,13 +111,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="mclrec")
     parser.add_argument("--threads")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--tf32", action="store_const", const="true", help="on a GPU: allow TF32 products"
+    )
     parser.add_argument("--batch", default="256", help="samples of a batch")
     parser.add_argument("--batches", type=int, default=120, help="timed batches, 100 or more")
     parser.add_argument("--warm-up", type=int, default=10)
     parser.add_argument("--data", metavar="FILE", help="a log (default: Beauty's shape, generated)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
-    named = ("backend", "schedule", "model", "threads", "device")
+    named = ("backend", "schedule", "model", "threads", "device", "tf32")
     values = {name: getattr(arguments, name) for name in named} | {"batch_size": arguments.batch}
     try:
         given = {

@@ -280,6 +280,17 @@ def use_isa(name: str) -> Iterator[None]:
         _cpu.module.select_isa(before)
 
 
+def allow_tf32(value: bool) -> None:
+    """Let float32 products on GPUs round their factors to TF32, torch's own and the kernels' alike.
+
+    Rankings never do. The setting holds for the whole process; torch and the kernels start with
+    False.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = value
+    if _cuda.module is not None:
+        _cuda.module.allow_tf32(value)
+
+
 def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:
     """Register-only float32 multiply-add peak of this machine, the clock of every benchmark.
 

@@ -117,6 +117,7 @@ class TrainConfig:
     seed: int = option(1, "the one seed of everything random", flag=True, low=0, high=2**63 - 1)
     threads: int | None = option(None, "CPU threads (default: all cores)", flag=True, low=1)
     device: str = option("cpu", "where to train", flag=True, choices=("cpu", "cuda"))
+    tf32: bool = option(False, "on a GPU: round the factors of float32 products to TF32", flag=True)
     batch_size: int = option(256, "samples of a batch (B)", low=1)
     learning_rate: float = option(1e-3, "step size of both Adam optimizers", above=0)
     patience: int = option(10, "epochs without a better validation MRR@10 to stop after", low=1)
@@ -257,6 +258,11 @@ def _check_together(config: Config) -> None:
         )
     if model.model == "mclrec" and model.hidden_size < 4:
         raise InputError("hidden_size must be at least 4: the augmenters narrow it to a quarter")
+    if config.train.tf32 and config.train.device != "cuda":
+        raise InputError(
+            f"tf32 is a mode of GPUs, but the device is {config.train.device}: leave it out "
+            "(--no-tf32), or give --device cuda"
+        )
     if data.data is not None and data.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
 

@@ -88,6 +88,9 @@ def test_values_that_do_not_fit_each_other() -> None:
         resolve("data=a.txt", "dataset=beauty")
     with pytest.raises(InputError, match="at least 4"):
         resolve("hidden_size=2")
+    with pytest.raises(InputError, match=r"tf32 is a mode of GPUs.*--no-tf32.*--device cuda"):
+        resolve("tf32=true")
+    assert resolve("tf32=true", "device=cuda").train.tf32
 
 
 def test_models_set_their_own_losses() -> None:

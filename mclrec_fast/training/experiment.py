@@ -41,8 +41,8 @@ from .schedules import TrainingStep
 from .trained import Trained, load_trained
 
 CHANGEABLE = (
-    "data", "epochs", "max_steps", "patience", "threads", "device", "backend", "eval_batch_size",
-    "checkpoint_steps", "reader",
+    "data", "epochs", "max_steps", "patience", "threads", "device", "backend", "tf32",
+    "eval_batch_size", "checkpoint_steps", "reader",
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
 
@@ -131,6 +131,8 @@ def evaluate(path: Path, given: Mapping[str, Given], console: Console) -> dict[s
         RunError: a score is not finite.
     """
     trained = load_trained(path)
+    if "tf32" not in given and "device" in given and given["device"].value == "cpu":
+        given = {**given, "tf32": Given(False, "--device cpu")}  # a mode of GPUs
     config = changed(for_this_machine(trained.config), given)
     device = prepare_machine(config)
     data = load_run_data(config, console)
@@ -194,7 +196,7 @@ def for_this_machine(config: Config) -> Config:
 
 
 def prepare_machine(config: Config) -> torch.device:
-    """Sets torch's threads and finds the device.
+    """Sets torch's threads, finds the device and sets its precision.
 
     Raises:
         InputError: there is no such device, or no such backend on it.
@@ -203,6 +205,8 @@ def prepare_machine(config: Config) -> torch.device:
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
     device = torch.device(config.train.device)
     _native.backend(config.train.backend, device)
+    if device.type == "cuda":
+        _native.allow_tf32(config.train.tf32)
     torch.set_num_threads(config.train.threads or 1)
     return device
 

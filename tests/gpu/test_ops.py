@@ -4,6 +4,7 @@ Tolerances are those of tests/ops, from the reference's own float32 error on the
 is made of integers or of draws is equal to the bit.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from ..ops import test_contrast as four
 from ..ops import test_encode as encoder
 from ..ops import test_info_nce as two
 from ..ops import test_item_cross_entropy as items
-from ..ops.accuracy import assert_close64
+from ..ops.accuracy import assert_close64, largest
 from ..ops.encoder_inputs import CASES, encoder_weights, packed_batch
 from ..ops.ranking_inputs import RankingCase, dyadic_case, random_case
 from .devices import on_both, on_devices
@@ -180,6 +181,41 @@ def test_the_same_bits_twice(device: str, dtype: torch.dtype) -> None:
         for _ in range(2)
     )
     assert all(a.equal(b) for a, b in zip(once, again, strict=True))
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """TF32 allowed, for torch and for the kernels."""
+    _native.allow_tf32(True)
+    yield
+    _native.allow_tf32(False)
+
+
+@pytest.mark.gpu
+def test_tf32_rounds_and_stays_close(tf32: None) -> None:
+    """2**-11 a factor: the same function, and visibly rounded."""
+    batch = {
+        "encode": (encoder, (CASES["mixed"], "half")),
+        "contrast": (four, (four.inputs(129, 32), {})),
+        "item_cross_entropy": (items, items.inputs(257, 120, 32)),
+    }
+    for name, (op, arguments) in batch.items():
+        truth = op.run(*arguments, "torch", torch.float64)
+        found = op.run(*arguments, "native", torch.float32, device="cuda")
+        # A gradient that is 0 in theory is measured by a tenth of the largest.
+        floor = 0.1 * max(largest(x) for x in truth[1:])
+        pairs = zip(found, truth, strict=True)
+        away = max(largest(a.double() - x) / max(largest(x), floor) for a, x in pairs)
+        assert 1e-5 < away < 2e-2, name
+
+
+@pytest.mark.gpu
+def test_tf32_touches_no_ranking(tf32: None) -> None:
+    case = random_case(300, 5000, 64)
+    expected = target_rank(*case, backend="torch")
+    for backend in ("native", "torch"):
+        found = target_rank(*on(case, "cuda"), backend=backend)
+        assert all(a.cpu().equal(b) for a, b in zip(found, expected, strict=True))
 
 
 def calls(device: str) -> dict[str, tuple[Any, list[Tensor], dict[str, Any]]]:

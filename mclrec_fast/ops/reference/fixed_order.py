@@ -73,6 +73,18 @@ def _multiply_add(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return c + a * b
 
 
+def full_product(a: Tensor, b: Tensor) -> Tensor:
+    """A @ b in full precision, although TF32 may be allowed elsewhere in the process."""
+    switch = torch.backends.cuda.matmul
+    if not (a.is_cuda and switch.allow_tf32):
+        return a @ b
+    switch.allow_tf32 = False
+    try:
+        return a @ b
+    finally:
+        switch.allow_tf32 = True
+
+
 def score_bound(h: Tensor, item_embedding: Tensor) -> Tensor:
     """Bound |h| max |e| of the size of each row's scores; infinite where it cannot be computed.
 

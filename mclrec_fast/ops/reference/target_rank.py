@@ -10,6 +10,7 @@ from torch import Tensor
 from .fixed_order import (
     comparison_slack,
     finite_rows,
+    full_product,
     pair_scores,
     rows_in_chunks,
     score_bound,
@@ -55,7 +56,7 @@ def target_rank(
         local = every[: chunk.stop - chunk.start]
         seen_row, seen = _pairs(history, history_offsets[chunk.start : chunk.stop + 1])
         margin = slack[chunk].unsqueeze(1)  # [n, 1]
-        difference = h[chunk] @ transposed  # [n, V], from the target's score in a moment
+        difference = full_product(h[chunk], transposed)  # [n, V], less the target's below
         finite[chunk] = finite_rows(difference[:, 1:], bound[chunk])
         difference -= difference[local, targets[chunk]].unsqueeze(1)
         difference[:, 0] = -torch.inf

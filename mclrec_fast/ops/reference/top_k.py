@@ -9,6 +9,7 @@ from torch import Tensor
 from .fixed_order import (
     comparison_slack,
     finite_rows,
+    full_product,
     pair_scores,
     rows_in_chunks,
     score_bound,
@@ -43,7 +44,7 @@ def top_k(
         rows = torch.arange(chunk.stop - chunk.start, device=h.device)
         offsets = exclude_offsets[chunk.start : chunk.stop + 1]
         removed = exclude[int(offsets[0]) : int(offsets[-1])].long()
-        scores = h[chunk] @ transposed  # [n, V]
+        scores = full_product(h[chunk], transposed)  # [n, V]
         finite = finite_rows(scores[:, 1:], bound[chunk])
         scores[:, 0] = -torch.inf
         scores[torch.repeat_interleave(rows, offsets.diff()), removed] = -torch.inf
