@@ -95,11 +95,11 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 
 
 def _backward(ctx: Any, grad_h: Tensor | None, _: None) -> tuple[Any, ...]:
-    if grad_h is None:
-        return (None,) * (len(ctx.options) + 5)
     if not ctx.saved:
         raise RuntimeError("encode was called with save=False: nothing was kept for a gradient")
     items, positions, offsets, saved, *weights = ctx.saved_tensors
+    if grad_h is None:
+        return (None, None, None, [None] * len(weights), *(None for _ in ctx.options), None)
     gradients = torch.ops.mclrec_fast.encode_backward(
         grad_h, items, positions, offsets, weights, saved, *ctx.options
     )
