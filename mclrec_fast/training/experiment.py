@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ from .run_directory import (
 )
 from .schedules import TrainingStep
 from .trained import Trained, load_trained
+
+_INITIALISING = Lock()
 
 CHANGEABLE = (
     "data", "epochs", "max_steps", "patience", "threads", "device", "backend", "tf32",
@@ -213,7 +216,8 @@ def prepare_machine(config: Config) -> torch.device:
 
 def new_model(n_classes: int, config: Config, device: torch.device) -> MCLRec:
     """A model with the initial weights of the configuration's seed, the same on every device."""
-    with torch.random.fork_rng(devices=[]):
+    # torch's generator belongs to the process: trainings in other threads wait for their turn.
+    with _INITIALISING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         return MCLRec(n_classes, config).to(device)
 
