@@ -79,7 +79,7 @@ def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, A
     with RunDirectory.create(path) as directory:
         console.attach(directory.log)
         console.line(f"run: {path}")
-        directory.write_json(CONFIG, configuration.to_dict(config))
+        directory.write_config(config)
         directory.write_json(ENVIRONMENT, _native.environment())
         directory.write_json(DATA, data.card)
         data.save_ids(directory.path)
@@ -114,7 +114,7 @@ def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str
         data = load_run_data(config, console)
         data.require_same_as(path)
         if config != before:
-            directory.write_json(CONFIG, configuration.to_dict(config))
+            directory.write_config(config)
         return _train(config, data, device, directory, console, state)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from torch import Tensor
 
 from .. import _native
-from .. import config as configuration
 from ..config import Config
 from ..errors import InputError
 from ..model import Encoder
@@ -15,7 +14,7 @@ from ..model.authors import encoder_state
 from . import checkpoint
 from .console import Console
 from .run_data import RunData, load_run_data
-from .run_directory import BEST, CONFIG, DATA, ENVIRONMENT, RunDirectory
+from .run_directory import BEST, DATA, ENVIRONMENT, RunDirectory
 from .trained import ENCODER
 
 
@@ -39,7 +38,7 @@ def write_run(
     weights = fitting_weights(file, state, config, data)
     with RunDirectory.create(out) as directory:
         console.attach(directory.log)
-        directory.write_json(CONFIG, configuration.to_dict(config))
+        directory.write_config(config)
         directory.write_json(ENVIRONMENT, _native.environment())
         directory.write_json(DATA, data.card)
         data.save_ids(directory.path)

@@ -12,10 +12,12 @@ import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from .. import _files
+from ..config import Config, to_dict
 from ..errors import InputError, RunError
 
 CONFIG = "config.json"
@@ -182,6 +184,13 @@ class RunDirectory:
     def write_json(self, name: str, value: Any) -> None:
         """Replaces a JSON file atomically."""
         write_atomically(self.path / name, json_bytes(value))
+
+    def write_config(self, config: Config) -> None:
+        """Replaces config.json; the log's path is whole, to be found from any folder."""
+        if config.data.data is not None:
+            data = replace(config.data, data=str(Path(config.data.data).resolve()))
+            config = replace(config, data=data)
+        self.write_json(CONFIG, to_dict(config))
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Replaces metrics.jsonl and metrics.csv by these records."""

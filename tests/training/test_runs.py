@@ -197,3 +197,15 @@ def test_max_steps_ends_inside_an_epoch_with_a_result(log: Path, tmp_path: Path)
     assert (record["step"], record["samples"]) == (3, 3 * 64)
     assert result(out)["steps"] == 3
     assert result(out)["test"]["samples"] == 60
+
+
+def test_a_run_finds_its_log_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_log(tmp_path / "log.txt")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("log.txt"), Path("run"), "--epochs", "1") == 0
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert evaluate.main(["../run"]) == 0
+    assert train.main(["--resume", "../run", "--epochs", "2"]) == 0
