@@ -59,14 +59,6 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["portable", "avx2"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
-
-
 def assert_same(left: PackedSequences, right: PackedSequences) -> None:
     for name, a, b in zip(PackedSequences._fields, left, right, strict=True):
         assert a.dtype == b.dtype == torch.int32, name

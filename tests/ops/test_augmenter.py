@@ -1,6 +1,5 @@
 """augmenter: the kernel against the reference, values and gradients, on every ISA."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -30,14 +29,6 @@ SHAPES = {
     "one row over a block": (129, 24, 12, 6, 24),
     "wide": (40, 130, 65, 33, 130),
 }
-
-
-@pytest.fixture(params=["portable", "avx2"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
 
 
 def inputs(rows: int, *sizes: int, seed: int = 0) -> list[Tensor]:

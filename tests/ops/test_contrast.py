@@ -1,7 +1,5 @@
 """contrast: the kernel against the reference, values and gradients, on every ISA."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -40,14 +38,6 @@ SETTINGS = {
     "cos": {"temperature": 0.2, "similarity": "cos"},
 }
 WEIGHTS = (0.3, 0.7, 1.1)  # of cl1, cl2 and the regulariser
-
-
-@pytest.fixture(params=["portable", "avx2"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
 
 
 def inputs(b: int, d: int, size: float = 1.0, seed: int = 0) -> list[Tensor]:

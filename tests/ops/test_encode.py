@@ -31,14 +31,6 @@ BACKENDS = ["torch", pytest.param("native", marks=needs_kernel)]
 DROPOUTS = {"no dropout": (0.0, 0.0), "half": (0.5, 0.5), "other": (0.2, 0.3), "mixed": (0.5, 0.1)}
 
 
-@pytest.fixture(params=["portable", "avx2"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
-
-
 @pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()

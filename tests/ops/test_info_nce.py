@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -38,14 +37,6 @@ SHAPES = {
 }
 SETTINGS = {"dot": ("dot", 1.0), "dot, cold": ("dot", 0.3), "cos": ("cos", 0.2)}
 Settings = tuple[str, float]
-
-
-@pytest.fixture(params=["portable", "avx2"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
 
 
 def inputs(b: int, d: int, size: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:

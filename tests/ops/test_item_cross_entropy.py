@@ -1,7 +1,5 @@
 """item_cross_entropy: the kernel against the reference, value and gradients, on every ISA."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -35,14 +33,6 @@ SHAPES = {
     "many tiles a block": (20, 72 * 70 + 5, 16),
     "wide": (31, 100, 200),
 }
-
-
-@pytest.fixture(params=["portable", "avx2"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
 
 
 def inputs(b: int, v: int, d: int, size: float = 1.0, seed: int = 0) -> tuple[Tensor, ...]:

@@ -1,7 +1,6 @@
 """packed_attention: the kernel against the reference, value and gradients, on every ISA."""
 
 import statistics
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -52,14 +51,6 @@ CASES = {
     "heads of 24": Case(MIXED, 1, 24),
     "heads of 72": Case(MIXED, 1, 72),
 }
-
-
-@pytest.fixture(params=["portable", "avx2"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
 
 
 def inputs(case: Case, seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor | None]:
