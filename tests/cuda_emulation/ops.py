@@ -63,6 +63,10 @@ def _built() -> Path | Exception:
         return failure
 
 
+PLAIN_ON_A_GPU = ("augmenter",)
+"""Operators that are plain torch on a GPU, whatever backend is asked for."""
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """Build (once per source state) and load the emulated ops; skips without a compiler."""
@@ -105,7 +109,7 @@ def emulated(
 
 def _only_emulated(requested: str, device: object, op: str | None = None) -> str:
     """In the place of `_native.backend`: "native" is the emulation, and only that."""
-    if requested != "native":
+    if requested != "native" or op in PLAIN_ON_A_GPU:
         return "torch"
     assert op is None or op in implemented(), f"{op} has no CUDA kernel"
     return "native"
