@@ -15,6 +15,8 @@ and _build_info.json keeps the reason for `python -m mclrec_fast`. Environment:
     MAX_JOBS                       compilers at a time (default: all cores)
     CUDA_HOME, TORCH_CUDA_ARCH_LIST   where CUDA is, and the architectures to build for
     MCLREC_FAST_NO_CUDA=1          leave the CUDA kernels out even where nvcc is found
+    MCLREC_FAST_SANITIZE=address,undefined   CPU modules with these sanitizers of g++ or clang++;
+                                   they load only under the sanitizer's runtime: .ci/sanitize
 """
 
 import glob
@@ -48,6 +50,11 @@ except Exception as error:  # a broken torch must not break the installation
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "mclrec_fast"
 CXX_FLAGS = ["-std=c++20", "-O3", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"]
+SANITIZERS = os.environ.get("MCLREC_FAST_SANITIZE", "")
+if SANITIZERS:  # behind the others, which they override: optimised code that still names its lines
+    CXX_FLAGS += [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"]
+    CXX_FLAGS += ["-fno-omit-frame-pointer", "-g1", "-O1"]
+LINK_FLAGS = [f"-fsanitize={SANITIZERS}"] if SANITIZERS else []
 # The oldest torch whose stable ABI the kernels use.
 TORCH_TARGET = "-DTORCH_TARGET_VERSION=0x020d000000000000"
 # Binaries run on the minor versions above them; the PTX of the last covers newer architectures.
@@ -135,7 +142,7 @@ def torch_extension(name: str, files: list[str], **extra: Any) -> Extension:
         library_dirs=[*cpp_extension.library_paths(), *extra.pop("library_dirs", [])],
         libraries=["torch_cpu", *extra.pop("libraries", [])],
         extra_compile_args={"cxx": cxx, "nvcc": nvcc},
-        extra_link_args=["-pthread"],
+        extra_link_args=["-pthread", *LINK_FLAGS],
         py_limited_api=True,
     )
 
@@ -187,11 +194,19 @@ def reader_extension() -> Extension | str:
         language="c++",
         depends=headers(),
         extra_compile_args={"cxx": CXX_FLAGS + include, "nvcc": []},
+        extra_link_args=LINK_FLAGS,
     )
 
 
 class BuildNative(BuildBase):
     """Builds each module on its own, goes on without those that fail, and keeps the reasons."""
+
+    def finalize_options(self) -> None:
+        """Keep sanitized objects and modules out of the directories of the normal ones."""
+        super().finalize_options()
+        if SANITIZERS:
+            self.build_temp += "-sanitize"
+            self.build_lib += "-sanitize"
 
     def run(self) -> None:
         """Build, then leave the modules and the record beside the sources as well.
