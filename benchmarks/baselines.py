@@ -62,6 +62,14 @@ def padded(items: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(column < lengths[:, None], items[index].long(), 0), lengths
 
 
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> Tensor:
+    """Causal attention over a padded batch, q, k, v [S, H, W, d].
+
+    Padding lies behind every real token, so the causal mask hides it.
+    """
+    return functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+
+
 def encode(
     items: Tensor, lengths: Tensor, weights: Sequence[Tensor], heads: int, dropout: float
 ) -> Tensor:
@@ -78,13 +86,11 @@ def encode(
     x = functional.dropout(x, dropout)
     for i in range(0, len(rest), 16):
         wq, bq, wk, bk, wv, bv, wo, bo, n1, n1b, w1, b1, w2, b2, n2, n2b = rest[i : i + 16]
-        # Padding lies behind every real token, so the causal mask hides it.
-        context = functional.scaled_dot_product_attention(
+        context = causal_attention(
             heads_of(functional.linear(x, wq, bq)),
             heads_of(functional.linear(x, wk, bk)),
             heads_of(functional.linear(x, wv, bv)),
-            dropout_p=dropout,
-            is_causal=True,
+            dropout,
         )
         y = functional.linear(context.transpose(1, 2).reshape(rows, width, hidden), wo, bo)
         x = functional.layer_norm(x + functional.dropout(y, dropout), (hidden,), n1, n1b)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import report, work
+from benchmarks import baselines, report, work
+from mclrec_fast.ops import packed_attention
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "benchmarks").glob("bench_*.py"))
@@ -141,8 +142,23 @@ def test_counted_work() -> None:
     assert work.contrast(2, 5, backward=False) == pytest.approx(2 * 5 * 4 * 5e-9)
     assert work.info_nce(2, 5, backward=True) == pytest.approx(16 * 4 * 5e-9)
     lengths = torch.tensor([1, 3])
+    assert work.packed_attention(lengths, 4, backward=False) == pytest.approx(
+        4 * 4 * (1 + 6) * 1e-9
+    )
     projections, feed_forward = 4 * 2 * 4 * 4, 2 * 2 * 4 * 16
     full = 4 * (projections + feed_forward) + 2 * 2 * 4 * (1 + 6)
     last = 2 * (projections + feed_forward) + 2 * 2 * 4 * 2 * (1 + 3)
     expected = 1e-9 * (full + last)
     assert work.encode(lengths, 4, 16, 2, 2, backward=False) == pytest.approx(expected)
+
+
+def test_plain_attention_is_the_operator_without_dropout() -> None:
+    """Padded and packed hold the same tokens; padding behind a row changes none of them."""
+    n = torch.tensor([3, 1, 5])
+    q, k, v = torch.randn(3, len(n), 2, int(n.max()), 4, dtype=torch.float64)  # [S, H, W, d]
+    real = torch.arange(int(n.max())) < n[:, None]  # [S, W]
+    packed = [x.transpose(1, 2)[real] for x in (q, k, v)]  # [T, H, d]
+    offsets = torch.tensor([0, 3, 4, 9], dtype=torch.int32)
+    expected = packed_attention(*packed, offsets, backend="torch")
+    found = baselines.causal_attention(q, k, v, 0.0).transpose(1, 2)[real]
+    torch.testing.assert_close(found, expected)
