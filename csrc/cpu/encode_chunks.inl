@@ -223,15 +223,15 @@ inline ScatterPlan make_scatter_plan(const EncodePlan& plan, const EncodeBatch& 
   return scatter;
 }
 
-// Writes the rows of one range of the table's gradient [rows][D]; `skipped` is a row that gets
-// none.
+// Writes the rows of one range of the table's gradient [rows][D], or adds to them; `skipped` is a
+// row that gets none.
 template <class T>
-void scatter_part(const ScatterPlan& scatter, int64_t part, int64_t skipped, const T* grad,
-                  int64_t stride, int64_t hidden, T* to) {
+void scatter_part(const ScatterPlan& scatter, int64_t part, int64_t skipped, bool add,
+                  const T* grad, int64_t stride, int64_t hidden, T* to) {
   // The rows r with r * parts / rows == part.
   const int64_t begin = (part * scatter.rows + scatter.parts - 1) / scatter.parts;
   const int64_t end = ((part + 1) * scatter.rows + scatter.parts - 1) / scatter.parts;
-  std::fill_n(to + begin * hidden, (end - begin) * hidden, T(0));
+  if (!add) std::fill_n(to + begin * hidden, (end - begin) * hidden, T(0));
   for (int64_t i = scatter.start[part]; i < scatter.start[part + 1]; ++i) {
     if (scatter.row[i] == skipped) continue;
     T* row = to + scatter.row[i] * hidden;
@@ -243,7 +243,7 @@ void scatter_part(const ScatterPlan& scatter, int64_t part, int64_t skipped, con
 template <class T>
 void backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
               const EncodeDropout& dropout, T eps, const EncodePlan& plan, const T* grad_h,
-              const T* saved, T* const* to) {
+              const T* saved, T* const* to, bool add_items) {
   Scratch memory;
   const EncodeLayout layout(sizes);
   const PackedWeights<T> packed(layout, true, memory);
@@ -271,12 +271,12 @@ void backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const
   const int64_t tasks = 1 + reductions + items.parts + positions.parts;
   parallel_tasks(tasks, [&](int64_t task, int) {
     if (task < items.parts) {
-      return scatter_part(items, task, 0, grad, layout.hidden_row, layout.hidden,
+      return scatter_part(items, task, 0, add_items, grad, layout.hidden_row, layout.hidden,
                           to[kItemEmbedding]);
     }
     task -= items.parts;
     if (task < positions.parts) {
-      return scatter_part(positions, task, -1, grad, layout.hidden_row, layout.hidden,
+      return scatter_part(positions, task, -1, false, grad, layout.hidden_row, layout.hidden,
                           to[kPositionEmbedding]);
     }
     task -= positions.parts;

@@ -37,11 +37,11 @@ void encode_forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T*
 template <class T>
 void encode_backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
                      const EncodeDropout& dropout, T eps, const T* grad_h, const T* saved,
-                     T* const* gradients) {
+                     T* const* gradients, bool add_items) {
   static thread_local EncodePlan plan;
   plan.make(batch.offsets, sizes.sequences);
   MCLREC_PICK(encode, backward<T>)
-  (sizes, batch, weights, dropout, eps, plan, grad_h, saved, gradients);
+  (sizes, batch, weights, dropout, eps, plan, grad_h, saved, gradients, add_items);
 }
 
 template void encode_forward<float>(const EncodeSizes&, const EncodeBatch&, const float* const*,
@@ -51,9 +51,9 @@ template void encode_forward<double>(const EncodeSizes&, const EncodeBatch&, con
 
 template void encode_backward<float>(const EncodeSizes&, const EncodeBatch&, const float* const*,
                                      const EncodeDropout&, float, const float*, const float*,
-                                     float* const*);
+                                     float* const*, bool);
 template void encode_backward<double>(const EncodeSizes&, const EncodeBatch&, const double* const*,
                                       const EncodeDropout&, double, const double*, const double*,
-                                      double* const*);
+                                      double* const*, bool);
 
 }  // namespace mclrec

@@ -74,11 +74,11 @@ template <class T>
 void encode_forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
                     const EncodeDropout& dropout, T eps, T* h, T* saved);
 
-// gradients: one array per weight, shaped like it, written in full; null = not wanted.
-// The item embedding's gradient is that of its use as tokens; row 0 gets none.
+// gradients: one array per weight, shaped like it, written in full; the item embedding's is added
+// to what its array holds where `add_items`. It is that of its use as tokens; row 0 gets none.
 template <class T>
 void encode_backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
                      const EncodeDropout& dropout, T eps, const T* grad_h, const T* saved,
-                     T* const* gradients);
+                     T* const* gradients, bool add_items);
 
 }  // namespace mclrec

@@ -1,4 +1,5 @@
-// CPU registration of encode and encode_backward: checks, allocation, the call.
+// CPU registration of encode, encode_backward and encode_backward_add: checks, allocation, the
+// call.
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -157,12 +158,18 @@ std::tuple<Tensor, Tensor> encode(const Tensor& items, const Tensor& positions,
                                                         : forward<float>(inputs, eps, save);
 }
 
+// The gradients of all weights; where `grad_items` is given, that of the item embedding is added to
+// it instead, and the others are returned.
 template <class T>
 std::vector<Tensor> backward(const Inputs& inputs, double eps, const Tensor& grad_h,
-                             const Tensor& saved) {
+                             const Tensor& saved, const Tensor* grad_items) {
   std::vector<Tensor> gradients;
   std::vector<T*> pointers;
   for (const Tensor& weight : inputs.weights) {
+    if (grad_items != nullptr && pointers.empty()) {
+      pointers.push_back(write_pointer<T>(*grad_items));
+      continue;
+    }
     std::vector<int64_t> shape;
     for (int64_t d = 0; d < weight.dim(); ++d) shape.push_back(weight.size(d));
     gradients.push_back(torch::stable::new_empty(weight, shape));
@@ -170,8 +177,28 @@ std::vector<Tensor> backward(const Inputs& inputs, double eps, const Tensor& gra
   }
   encode_backward<T>(inputs.sizes, inputs.batch(), inputs.weight_pointers<T>().data(),
                      inputs.dropout, static_cast<T>(eps), read_pointer<T>(grad_h),
-                     read_pointer<T>(saved), pointers.data());
+                     read_pointer<T>(saved), pointers.data(), grad_items != nullptr);
   return gradients;
+}
+
+std::vector<Tensor> check_and_go_backward(const Tensor& grad_h, const Tensor& items,
+                                          const Tensor& positions, const Tensor& offsets,
+                                          const std::vector<Tensor>& weights, const Tensor& saved,
+                                          int64_t heads, double hidden_dropout,
+                                          double attention_dropout, double eps, int64_t seed,
+                                          int64_t update, const Tensor* grad_items) {
+  const Inputs inputs = check_inputs(items, positions, offsets, weights, heads, hidden_dropout,
+                                     attention_dropout, eps, seed, update);
+  const ScalarType dtype = weights[0].scalar_type();
+  check_tensor(kOp, "grad_h", grad_h, dtype, {inputs.sizes.sequences, inputs.sizes.hidden});
+  check_tensor(kOp, "saved", saved, dtype, {encode_saved_size(inputs.sizes)});
+  const Tensor grad = torch::stable::contiguous(grad_h), kept = torch::stable::contiguous(saved);
+  if (grad_items != nullptr) {
+    check_tensor(kOp, "grad_items", *grad_items, dtype, {inputs.sizes.items, inputs.sizes.hidden});
+    check(grad_items->is_contiguous(), kOp, ": grad_items must be contiguous");
+  }
+  return dtype == ScalarType::Double ? backward<double>(inputs, eps, grad, kept, grad_items)
+                                     : backward<float>(inputs, eps, grad, kept, grad_items);
 }
 
 std::vector<Tensor> encode_backward_op(const Tensor& grad_h, const Tensor& items,
@@ -180,19 +207,24 @@ std::vector<Tensor> encode_backward_op(const Tensor& grad_h, const Tensor& items
                                        int64_t heads, double hidden_dropout,
                                        double attention_dropout, double eps, int64_t seed,
                                        int64_t update) {
-  const Inputs inputs = check_inputs(items, positions, offsets, weights, heads, hidden_dropout,
-                                     attention_dropout, eps, seed, update);
-  const ScalarType dtype = weights[0].scalar_type();
-  check_tensor(kOp, "grad_h", grad_h, dtype, {inputs.sizes.sequences, inputs.sizes.hidden});
-  check_tensor(kOp, "saved", saved, dtype, {encode_saved_size(inputs.sizes)});
-  const Tensor grad = torch::stable::contiguous(grad_h), kept = torch::stable::contiguous(saved);
-  return dtype == ScalarType::Double ? backward<double>(inputs, eps, grad, kept)
-                                     : backward<float>(inputs, eps, grad, kept);
+  return check_and_go_backward(grad_h, items, positions, offsets, weights, saved, heads,
+                               hidden_dropout, attention_dropout, eps, seed, update, nullptr);
+}
+
+std::vector<Tensor> encode_backward_add(const Tensor& grad_h, const Tensor& items,
+                                        const Tensor& positions, const Tensor& offsets,
+                                        const std::vector<Tensor>& weights, const Tensor& saved,
+                                        int64_t heads, double hidden_dropout,
+                                        double attention_dropout, double eps, int64_t seed,
+                                        int64_t update, const Tensor& grad_items) {
+  return check_and_go_backward(grad_h, items, positions, offsets, weights, saved, heads,
+                               hidden_dropout, attention_dropout, eps, seed, update, &grad_items);
 }
 
 STABLE_TORCH_LIBRARY_IMPL(mclrec_fast, CPU, m) {
   m.impl("encode", TORCH_BOX(&encode));
   m.impl("encode_backward", TORCH_BOX(&encode_backward_op));
+  m.impl("encode_backward_add", TORCH_BOX(&encode_backward_add));
 }
 
 }  // namespace

@@ -1,9 +1,22 @@
 """The sequence encoder as a module: it holds SASRec's weights; the arithmetic is `ops.encode`."""
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..ops import PackedSequences, encode
+
+
+class EncodeOptions(NamedTuple):
+    """The arguments of `ops.encode` that are not tensors; see there."""
+
+    heads: int
+    hidden_dropout: float
+    attention_dropout: float
+    eps: float
+    seed: int
+    update: int
 
 
 class EncoderLayer(nn.Module):
@@ -68,13 +81,16 @@ class Encoder(nn.Module):
             [S, D], the encoder's output at each sequence's last token.
         """
         return encode(
-            packed,
-            self.weights(),
+            packed, self.weights(), **self.options(seed, update)._asdict(), backend=backend
+        )
+
+    def options(self, seed: int, update: int) -> EncodeOptions:
+        """The numbers `ops.encode` takes, in the operator's order; see `forward`."""
+        return EncodeOptions(
             heads=self.config.heads,
             hidden_dropout=self.config.hidden_dropout if self.training else 0.0,
             attention_dropout=self.config.attention_dropout if self.training else 0.0,
             eps=self.config.layer_norm_eps,
             seed=seed,
             update=update,
-            backend=backend,
         )

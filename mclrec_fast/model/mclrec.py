@@ -1,6 +1,6 @@
 """The model whole: one encoder, and the two augmenters where the method has them."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Config
 from .augmenter import Augmenter
@@ -29,3 +29,14 @@ class MCLRec(nn.Module):
                 if config.model.shared_augmenter
                 else Augmenter(config.model.hidden_size)
             )
+
+    @property
+    def augmenters(self) -> tuple[Augmenter, Augmenter] | None:
+        """Both augmenters; one module twice when it is shared; None where the method has none."""
+        if self.augmenter_1 is None or self.augmenter_2 is None:
+            return None
+        return self.augmenter_1, self.augmenter_2
+
+    def augmenter_weights(self) -> list[Tensor]:
+        """The weights of both augmenters, those of a shared one once."""
+        return [] if self.augmenters is None else list(nn.ModuleList(self.augmenters).parameters())

@@ -38,6 +38,13 @@ torch.library.define(
     "(Tensor grad_h, Tensor items, Tensor positions, Tensor offsets, Tensor[] weights, "
     f"Tensor saved, {_OPTIONS}) -> Tensor[]",
 )
+# The same for a caller who has a gradient of the item embedding already: that of the tokens is
+# added to it, and the gradients of the other weights are returned. CPU only.
+torch.library.define(
+    f"{NAMESPACE}::encode_backward_add",
+    "(Tensor grad_h, Tensor items, Tensor positions, Tensor offsets, Tensor[] weights, "
+    f"Tensor saved, {_OPTIONS}, Tensor(a!) grad_items) -> Tensor[]",
+)
 
 
 def _encode_fake(
@@ -81,8 +88,20 @@ def _encode_backward_fake(
     return [weight.new_empty(weight.shape) for weight in weights]
 
 
+def _encode_backward_add_fake(
+    grad_h: Tensor,
+    items: Tensor,
+    positions: Tensor,
+    offsets: Tensor,
+    weights: Sequence[Tensor],
+    *options: Any,
+) -> list[Tensor]:
+    return [weight.new_empty(weight.shape) for weight in weights[1:]]
+
+
 torch.library.register_fake(f"{NAMESPACE}::encode", _encode_fake)
 torch.library.register_fake(f"{NAMESPACE}::encode_backward", _encode_backward_fake)
+torch.library.register_fake(f"{NAMESPACE}::encode_backward_add", _encode_backward_add_fake)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

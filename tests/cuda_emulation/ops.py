@@ -99,6 +99,7 @@ def emulated(
             kernel = getattr(getattr(torch.ops, NAMESPACE), op).default
             scope.impl(op, kernel, "CPU", allow_override=True)
     monkeypatch.setattr(_native, "backend", _only_emulated)
+    monkeypatch.setattr(_native, "has_kernel", lambda op, _device="cpu": op in implemented())
     try:
         yield loaded
     finally:

@@ -23,8 +23,8 @@ def test_trajectory_without_waiting(
     monkeypatch: pytest.MonkeyPatch, schedule: str, model: str
 ) -> None:
     expected = run_batches(make_run("torch", schedule=schedule, model=model), 3)
-    run = make_run("native", schedule=schedule, model=model)
     with emulated(monkeypatch):
+        run = make_run("native", schedule=schedule, model=model)
         monkeypatch.setattr(packed, "free_to_read", lambda _: False)
         with no_waiting():
             losses = run_batches(run, 3)
@@ -32,8 +32,8 @@ def test_trajectory_without_waiting(
 
 
 def test_a_read_offset_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = make_run("native")
     with emulated(monkeypatch):
+        run = make_run("native")
         monkeypatch.setattr(packed, "free_to_read", lambda _: True)
         with no_waiting(), pytest.raises(Waiting, match="_local_scalar_dense"):
             run_batches(run, 1)

@@ -278,6 +278,34 @@ def test_opcheck(name: str, save: bool) -> None:
 
 
 @needs_kernel
+@pytest.mark.parametrize("name", ["one row", "mixed", "width 72, heads of 18", "spare capacity"])
+def test_backward_add_adds_to_the_item_gradient(name: str) -> None:
+    case = CASES[name]
+    batch, weights = packed_batch(case), encoder_weights(case)
+    options = (case.heads, 0.5, 0.2, 1e-12, 3, 4)
+    h, saved = torch.ops.mclrec_fast.encode(*batch, weights, *options, True)
+    arguments = (h, *batch, weights, saved, *options)
+    alone, *others = torch.ops.mclrec_fast.encode_backward(*arguments)
+    start = torch.randn_like(alone)
+    grad_items = start.clone()
+    found = torch.ops.mclrec_fast.encode_backward_add(*arguments, grad_items)
+    assert alone.any()
+    torch.testing.assert_close(grad_items - start, alone, rtol=0, atol=1e-12)
+    assert torch.equal(grad_items[0], start[0])  # item 0 gets none
+    assert len(found) == len(others)
+    assert all(a.equal(b) for a, b in zip(found, others, strict=True))
+    torch.library.opcheck(
+        torch.ops.mclrec_fast.encode_backward_add.default,
+        (*arguments, start.clone()),
+        # torch.compile takes no list of results from an operator that writes to its input.
+        test_utils=("test_schema", "test_faketensor"),
+    )
+    for wrong in (start[1:], start.float(), start.t().contiguous().t()):
+        with pytest.raises((TypeError, ValueError), match="encode: grad_items must"):
+            torch.ops.mclrec_fast.encode_backward_add(*arguments, wrong)
+
+
+@needs_kernel
 def test_second_derivative_is_refused() -> None:
     case = Case([3, 2], 8, 8)
     weights = [w.requires_grad_() for w in encoder_weights(case)]

@@ -1,0 +1,162 @@
+"""The gradients of the objectives by hand: one chain of kernels forward, one backward.
+
+The same function as autograd's over objective.py (tests/model/test_gradients.py), without a graph
+and its wrappers, which take longer than a small kernel, and with one array for the gradient of the
+item table: the catalogue softmax writes it, and the encoder adds to it.
+"""
+
+import torch
+from torch import Tensor
+
+from .. import _native
+from ..config import Config
+from ..ops import PackedSequences
+from ..ops._shared import signed_seed
+from .augmenter import Augmenter
+from .mclrec import MCLRec
+from .objective import ContrastLosses, augmenter_objective, encoder_objective
+
+_OPS = torch.ops.mclrec_fast
+_KERNELS = (
+    "encode",
+    "encode_backward_add",
+    "item_cross_entropy",
+    "augmenter",
+    "augmenter_backward",
+    "contrast",
+    "contrast_backward",
+    "info_nce",
+    "info_nce_backward",
+)
+
+
+class KernelGradients:
+    """See `Gradients` in gradients.py for what its methods take and return.
+
+    What they return are inference tensors: good to move weights by and to be read, not to be
+    differentiated.
+    """
+
+    @staticmethod
+    def available(config: Config, device: torch.device) -> bool:
+        """Whether this backend has every kernel on this device."""
+        if _native.backend(config.train.backend, device) != "native":
+            return False
+        return all(_native.has_kernel(op, device) for op in _KERNELS)
+
+    def __init__(self, model: MCLRec, config: Config) -> None:
+        """For this model, with the constants of this configuration."""
+        self._model, self._contrast = model, config.contrast
+        self._weights = model.encoder.weights()
+        self._seed = signed_seed(config.train.seed)
+
+    @torch.inference_mode()
+    def encoder(
+        self, views: PackedSequences, targets: Tensor, update: int, *, with_augmenters: bool
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Those of L0."""
+        batch, weights = len(targets), self._weights
+        options = self._model.encoder.options(self._seed, update)
+        h, saved = _OPS.encode.default(*views, weights, *options, True)  # [3B, D]
+        rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
+            h[:batch], weights[0], targets, True, True
+        )
+        contrast = self._contrast
+        zero = rec.new_zeros(())
+        terms = ContrastLosses(zero, zero, zero)
+        of_augmenters: list[Tensor] = []
+        if len(h) > batch:
+            terms, grad_views, of_augmenters = self._contrast_gradients(
+                h[batch:],
+                ContrastLosses(
+                    rec.new_full((), contrast.lambda_),
+                    rec.new_full((), contrast.beta),
+                    rec.new_full((), contrast.beta * contrast.gamma),
+                ),
+                of_views=True,
+                of_augmenters=with_augmenters,
+            )
+            grad_h = torch.cat((grad_h, *grad_views))
+        others = _OPS.encode_backward_add.default(
+            grad_h, *views, weights, saved, *options, grad_items
+        )
+        losses = {
+            "rec": rec,
+            "cl1": terms.cl1,
+            "cl2": terms.cl2,
+            "reg": terms.regulariser,
+            "encoder": encoder_objective(rec, terms, contrast),
+        }
+        return losses, [grad_items, *others, *of_augmenters]
+
+    @torch.inference_mode()
+    def augmenters(
+        self, views: PackedSequences, update: int
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Those of L1."""
+        options = self._model.encoder.options(self._seed, update)
+        h, _ = _OPS.encode.default(*views, self._weights, *options, False)  # [2B, D]
+        terms, _, gradients = self._contrast_gradients(
+            h,
+            ContrastLosses(h.new_zeros(()), h.new_ones(()), h.new_full((), self._contrast.gamma)),
+            of_views=False,
+            of_augmenters=True,
+        )
+        return {"augmenter": augmenter_objective(terms, self._contrast)}, gradients
+
+    def _contrast_gradients(
+        self, h: Tensor, weights: ContrastLosses, *, of_views: bool, of_augmenters: bool
+    ) -> tuple[ContrastLosses, tuple[Tensor, ...], list[Tensor]]:
+        """The terms, and the gradients of their weighted sum.
+
+        Args:
+            h: the encoded views, [2B, D], first views first.
+            weights: scalars, what each term counts.
+            of_views: whether the views' gradients are wanted, the paths through the augmenters
+                included.
+            of_augmenters: whether those of the augmenters' weights are.
+
+        Returns:
+            The terms; what the gradients of h1 and h2 are to be joined from, [B, D] each; the
+            augmenters' gradients.
+        """
+        h1, h2 = h.chunk(2)
+        config = self._contrast
+        temperature, cosine = config.temperature, config.similarity == "cos"
+        augmenters = self._model.augmenters
+        if augmenters is None:
+            cl1, saved = _OPS.info_nce.default(h1, h2, temperature, cosine, True)
+            grads = _OPS.info_nce_backward.default(
+                weights.cl1, h1, h2, saved, temperature, cosine, True, True
+            )
+            zero = h.new_zeros(())
+            return ContrastLosses(cl1, zero, zero), grads, []
+        parameters = [list(augmenter.parameters()) for augmenter in augmenters]
+        z1, kept1 = _OPS.augmenter.default(h1, *parameters[0], True)
+        z2, kept2 = _OPS.augmenter.default(h2, *parameters[1], True)
+        with_cl1 = config.lambda_ != 0
+        *terms, values, indices = _OPS.contrast.default(
+            h1, h2, z1, z2, temperature, cosine, with_cl1, True
+        )
+        grad_h1, grad_h2, grad_z1, grad_z2 = _OPS.contrast_backward.default(
+            *weights, h1, h2, z1, z2, values, indices, temperature, cosine, with_cl1,
+            of_views, of_views, True, True,
+        )  # fmt: skip
+        through1, *grads1 = _OPS.augmenter_backward.default(
+            grad_z1, h1, *parameters[0], z1, kept1, of_views, of_augmenters
+        )
+        through2, *grads2 = _OPS.augmenter_backward.default(
+            grad_z2, h2, *parameters[1], z2, kept2, of_views, of_augmenters
+        )
+        grad_views = (grad_h1.add_(through1), grad_h2.add_(through2)) if of_views else ()
+        gradients = _joined(augmenters, grads1, grads2) if of_augmenters else []
+        return ContrastLosses(*terms), grad_views, gradients
+
+
+def _joined(
+    augmenters: tuple[Augmenter, Augmenter], grads1: list[Tensor], grads2: list[Tensor]
+) -> list[Tensor]:
+    """One gradient for each weight; a shared augmenter has the sum of both views'."""
+    if augmenters[0] is augmenters[1]:
+        return [a + b for a, b in zip(grads1, grads2, strict=True)]
+    return grads1 + grads2
