@@ -110,33 +110,41 @@ __attribute__((noinline)) void mix_rows(const T* weight, int64_t row_step, int64
   }
 }
 
-// Scores [keys][kLanes] of the queries first, first + 1, ... to probabilities in place; 0 where the
-// key is later than the query or not visible, and everywhere for a query without a visible key.
+// Scores [keys][kLanes] of the queries first, first + 1, ... to exponentials in place, and what
+// makes them probabilities: 1 / their sum. 0 where the key is later than the query or not visible,
+// and everywhere for a query without a visible key.
 template <class T>
-MCLREC_INLINE void softmax_lanes(const AttentionHead<T>& head, int64_t first, int64_t keys, T* p) {
+MCLREC_INLINE Vec<T> softmax_lanes(const AttentionHead<T>& head, int64_t first, int64_t keys,
+                                   T* p) {
+  constexpr int kL = kLanes<T>;
+  const T scale = head.scale * T(1.44269504088896340736);  // the exponentials are those of base 2
   using Integer = decltype(IntVec<T>{}[0] + 0);
   const Vec<T> lowest = broadcast<T>(std::numeric_limits<T>::lowest());
   IntVec<T> query = {};
-  for (int i = 0; i < kLanes<T>; ++i) query[i] = static_cast<Integer>(first + i);
+  for (int i = 0; i < kL; ++i) query[i] = static_cast<Integer>(first + i);
   Vec<T> largest = lowest;
   for (int64_t j = 0; j < keys; ++j) {
     const bool visible = head.visible == nullptr || head.visible[j] != 0;
-    const IntVec<T> allowed = query >= static_cast<Integer>(visible ? j : first + kLanes<T>);
-    const Vec<T> score = allowed ? load(p + j * kLanes<T>) * head.scale : lowest;
-    store(p + j * kLanes<T>, score);
+    const IntVec<T> allowed = query >= static_cast<Integer>(visible ? j : first + kL);
+    const Vec<T> score = allowed ? load(p + j * kL) * scale : lowest;
+    store(p + j * kL, score);
     largest = max(largest, score);
   }
   Vec<T> sum = {};
-  for (int64_t j = 0; j < keys; ++j) {
-    const Vec<T> score = load(p + j * kLanes<T>);
-    const Vec<T> e = keep_where<T>(score != lowest, exp_nonpositive(score - largest));
-    store(p + j * kLanes<T>, e);
-    sum += e;
+  for (int64_t j = 0; j < keys; j += 2) {
+    const int64_t other = j + 1 < keys ? j + 1 : j;
+    const Vec<T> score[2] = {load(p + j * kL), load(p + other * kL)};
+    Vec<T> e[2] = {score[0] - largest, score[1] - largest};
+    exp2_nonpositive(e);
+    e[0] = keep_where<T>(score[0] != lowest, e[0]);
+    store(p + j * kL, e[0]);
+    sum += e[0];
+    if (other == j) break;
+    e[1] = keep_where<T>(score[1] != lowest, e[1]);
+    store(p + other * kL, e[1]);
+    sum += e[1];
   }
-  const Vec<T> inverse = keep_where<T>(sum != Vec<T>{}, T(1) / sum);
-  for (int64_t j = 0; j < keys; ++j) {
-    store(p + j * kLanes<T>, load(p + j * kLanes<T>) * inverse);
-  }
+  return keep_where<T>(sum != Vec<T>{}, T(1) / sum);
 }
 
 // visit(j, kept) for each key; `kept` has all ones in the lanes whose query keeps it.
@@ -169,11 +177,14 @@ void attention_head_forward(const AttentionHead<T>& head, T* context, int64_t co
     const int64_t keys = first + count;
     rows_to_lanes(head.query + first * head.stride, head.stride, count, head.size, lanes);
     lane_products(keys, head.key, head.stride, lanes, head.size, p);
-    softmax_lanes(head, first, keys, p);
+    const Vec<T> inverse = softmax_lanes(head, first, keys, p);
     if (head.keep != nullptr) {
+      const Vec<T> factor = inverse * head.keep_scale;
       each_kept(head, first, keys, [&](int64_t j, IntVec<T> kept) __attribute__((always_inline)) {
-        store(p + j * kL, keep_where<T>(kept, load(p + j * kL) * head.keep_scale));
+        store(p + j * kL, keep_where<T>(kept, load(p + j * kL) * factor));
       });
+    } else {
+      for (int64_t j = 0; j < keys; ++j) store(p + j * kL, load(p + j * kL) * inverse);
     }
     // Two queries at a time see the keys up to the later one; the earlier one has p = 0 there.
     int64_t i = 0;
@@ -201,25 +212,32 @@ struct AttentionHeadGradients {
   int64_t stride;
 };
 
-// p [keys][kLanes], dp = d loss / d (dropped p) in place of ds: leaves the dropped probabilities in
-// `dropped` and the gradient of the unscaled scores in `ds`.
+// p [keys][kLanes], which times `inverse` are the probabilities, and dp = d loss / d (dropped p) in
+// place of ds: leaves the probabilities in `p`, the dropped ones in `dropped` and the gradient of
+// the unscaled scores in `ds`.
 template <class T>
 MCLREC_INLINE void softmax_lanes_backward(const AttentionHead<T>& head, int64_t first, int64_t keys,
-                                          const T* p, T* dropped, T* ds) {
+                                          Vec<T> inverse, T* p, T* dropped, T* ds) {
   constexpr int kL = kLanes<T>;
   Vec<T> sum = {};
-  const auto one = [&](int64_t j, Vec<T> kept_p, Vec<T> dp) __attribute__((always_inline)) {
-    store(dropped + j * kL, kept_p);
-    store(ds + j * kL, dp);
-    sum = fma(load(p + j * kL), dp, sum);
-  };
+  const auto one = [&](int64_t j, Vec<T> one_p, Vec<T> kept_p, Vec<T> dp)
+                       __attribute__((always_inline)) {
+                         store(p + j * kL, one_p);
+                         store(dropped + j * kL, kept_p);
+                         store(ds + j * kL, dp);
+                         sum = fma(one_p, dp, sum);
+                       };
   if (head.keep != nullptr) {
     each_kept(head, first, keys, [&](int64_t j, IntVec<T> kept) __attribute__((always_inline)) {
-      one(j, keep_where<T>(kept, load(p + j * kL) * head.keep_scale),
+      const Vec<T> one_p = load(p + j * kL) * inverse;
+      one(j, one_p, keep_where<T>(kept, one_p * head.keep_scale),
           keep_where<T>(kept, load(ds + j * kL) * head.keep_scale));
     });
   } else {
-    for (int64_t j = 0; j < keys; ++j) one(j, load(p + j * kL), load(ds + j * kL));
+    for (int64_t j = 0; j < keys; ++j) {
+      const Vec<T> one_p = load(p + j * kL) * inverse;
+      one(j, one_p, one_p, load(ds + j * kL));
+    }
   }
   // d s_j = p_j (dp_j - sum_k p_k dp_k), the derivative of softmax.
   for (int64_t j = 0; j < keys; ++j) {
@@ -275,11 +293,11 @@ void attention_head_backward(const AttentionHead<T>& head, const AttentionHeadGr
     const int64_t keys = first + count;
     rows_to_lanes(head.query + first * head.stride, head.stride, count, head.size, lanes);
     lane_products(keys, head.key, head.stride, lanes, head.size, p);
-    softmax_lanes(head, first, keys, p);
+    const Vec<T> inverse = softmax_lanes(head, first, keys, p);
     rows_to_lanes(g.grad_context + first * g.context_stride, g.context_stride, count, head.size,
                   grad_lanes);
     lane_products(keys, head.value, head.stride, grad_lanes, head.size, ds);
-    softmax_lanes_backward(head, first, keys, p, dropped, ds);
+    softmax_lanes_backward(head, first, keys, inverse, p, dropped, ds);
     key_gradients<true>(head, g, first, count, 0, first, dropped, ds);
     key_gradients<false>(head, g, first, count, first, keys, dropped, ds);
     int64_t i = 0;

@@ -195,27 +195,23 @@ void add_and_norm_backward(const EncodeCall<T>& call, int64_t rows, const NormSt
 // Backward of ffn(y), y [rows][hidden_row] with gradient grad_out of its output: adds to grad_y.
 template <class T>
 void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_block, int64_t rows,
-                           const T* y, const T* inner, const T* grad_out,
+                           const T* y, const LayerStore<T>& saved, const T* grad_out,
                            const LayerGradients<T>& gradients, T* activated, T* grad_inner,
                            T* grad_y) {
   const EncodeLayout& layout = call.layout;
   const LayerPanels<T>& panels = call.packed.panels[layer];
   const int64_t hidden = layout.hidden, stride = layout.hidden_row, inner_row = layout.inner_row;
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
-    const T* part = inner + first;
-    // d u = (d out W_2) GELU'(u), GELU'(u) = cdf(u) + u pdf(u); GELU(u) = u cdf(u) again.
+    // d u = (d out W_2) GELU'(u); GELU(u) moves to where its rows lie close together.
     multiply_panels<TileStart::kZero, T>(
         grad_out, stride, panels.outer + first * hidden, rows, count, hidden, nullptr, grad_inner,
         kInnerColumns, [&](int64_t row, int tile, int64_t col) __attribute__((always_inline)) {
           for (int r = 0; r < tile; ++r) {
-            const T* from = part + (row + r) * inner_row + col;
-            T* a = activated + (row + r) * kInnerColumns + col;
-            T* grad = grad_inner + (row + r) * kInnerColumns + col;
+            const int64_t from = saved.inner(row + r, first + col);
+            const int64_t to = (row + r) * kInnerColumns + col;
             for (int c = 0; c < kTileCols<T>; c += kLanes<T>) {
-              const Vec<T> u = load(from + c);
-              const Normal<T> at = normal(u);
-              store(a + c, u * at.cdf);
-              store(grad + c, load(grad + c) * fma(u, at.pdf, at.cdf));
+              store(activated + to + c, load(saved.activated + from + c));
+              store(grad_inner + to + c, load(grad_inner + to + c) * load(saved.slope + from + c));
             }
           }
         });
@@ -245,9 +241,8 @@ void after_attention_backward(const EncodeCall<T>& call, int64_t layer, bool fir
   add_and_norm_backward(call, rows, saved.feed_forward, vectors.feed_forward_norm, grad_z,
                         gradients.feed_forward_norm, gradients.feed_forward_norm_bias,
                         scratch.grad_normal, scratch.grad_branch, gradients.outer_bias);
-  feed_forward_backward(call, layer, first_block, rows, scratch.normal, saved.inner,
-                        scratch.grad_branch, gradients, scratch.activated, scratch.grad_inner,
-                        scratch.grad_normal);
+  feed_forward_backward(call, layer, first_block, rows, scratch.normal, saved, scratch.grad_branch,
+                        gradients, scratch.activated, scratch.grad_inner, scratch.grad_normal);
   add_and_norm_backward(call, rows, saved.attention, vectors.attention_norm, scratch.grad_normal,
                         gradients.attention_norm, gradients.attention_norm_bias, grad_residual,
                         scratch.grad_branch, gradients.output_bias);

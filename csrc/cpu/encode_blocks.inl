@@ -15,8 +15,15 @@ template <class T>
 struct LayerStore {
   T* qkv;  // [rows][3 attention_row]
   NormStore<T> attention;
-  T* inner;  // [rows][inner_row]
+  T* activated;   // [inner_row / 16][rows][16]; null, like `slope`, when no backward pass follows
+  T* slope;       // the same
+  int64_t panel;  // elements from one panel of 16 columns to the next
   NormStore<T> feed_forward;
+
+  // Where element (row, col) of `activated` and `slope` lies.
+  int64_t inner(int64_t row, int64_t col) const {
+    return col / kPadding * panel + row * kPadding + col % kPadding;
+  }
 };
 
 template <class T>
@@ -58,7 +65,7 @@ class Store {
     return norm(saved_.embedding(), reused_ ? 0 : block.first_token);
   }
   LayerStore<T> layer(int64_t number, const EncodeBlock& block) const {
-    return layer(saved_.layer(reused_ ? 0 : number), reused_ ? 0 : block.first_token);
+    return layer(saved_.layer(reused_ ? 0 : number), reused_ ? 0 : block.first_token, true);
   }
   LastStore<T> last(const EncodeBlock& rows) const {
     const int64_t first = reused_ ? 0 : rows.begin;
@@ -68,7 +75,7 @@ class Store {
             memory_ + at.mixed + first * layout_.absorbed_row,
             memory_ + at.kept + first * layout_.heads,
             memory_ + at.context + first * layout_.attention_row,
-            layer(at.rows, first)};
+            layer(at.rows, first, false)};
   }
   // [tokens of the rows][H]
   T* probabilities(const EncodeBlock& rows) const {
@@ -80,9 +87,14 @@ class Store {
     return {memory_ + at.xhat + first * layout_.hidden_row, memory_ + at.inverse + first,
             reinterpret_cast<uint8_t*>(memory_ + at.mask + first * layout_.mask_row)};
   }
-  LayerStore<T> layer(const SavedLayer& at, int64_t first) const {
-    return {memory_ + at.qkv + first * 3 * layout_.attention_row, norm(at.attention, first),
-            memory_ + at.inner + first * layout_.inner_row, norm(at.feed_forward, first)};
+  LayerStore<T> layer(const SavedLayer& at, int64_t first, bool of_tokens) const {
+    const int64_t inner = first * kPadding;
+    return {memory_ + at.qkv + first * 3 * layout_.attention_row,
+            norm(at.attention, first),
+            reused_ ? nullptr : memory_ + at.activated + inner,
+            reused_ ? nullptr : memory_ + at.slope + inner,
+            saved_.rows(of_tokens) * kPadding,
+            norm(at.feed_forward, first)};
   }
 
   const EncodeLayout& layout_;

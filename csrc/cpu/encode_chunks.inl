@@ -34,7 +34,8 @@ void clear_unused(const EncodeSizes& sizes, const EncodeLayout& layout, const Sa
       T* place = saved + array.offset + layer * kept.layer_size();
       const int64_t used = array.of_tokens ? sizes.tokens : sizes.sequences;
       const int64_t first = array.is_mask && !masked ? 0 : used;
-      std::fill_n(place + first * array.columns, (kept.rows(array) - first) * array.columns, T(0));
+      std::fill_n(place + first * array.columns,
+                  (kept.rows(array.of_tokens) - first) * array.columns, T(0));
     }
   }
   // Columns [from, to) of `rows` rows.
@@ -43,12 +44,18 @@ void clear_unused(const EncodeSizes& sizes, const EncodeLayout& layout, const Sa
       std::fill_n(place + row * stride + from, to - from, T(0));
     }
   };
-  const int64_t inner = padded(layout.inner, kTileCols<T>);
-  const int64_t row = layout.inner_row;
   const SavedLast last = kept.last();
-  clear_columns(saved + last.rows.inner, sizes.sequences, row, inner, row);
+  const int64_t last_panel = layout.inner_row - kPadding;
+  const auto clear_inner = [&](const SavedLayer& layer, bool of_tokens) {
+    for (const int64_t array : {layer.activated, layer.slope}) {
+      clear_columns(saved + array + last_panel * kept.rows(of_tokens),
+                    of_tokens ? sizes.tokens : sizes.sequences, kPadding,
+                    padded(layout.inner, kTileCols<T>) - last_panel, kPadding);
+    }
+  };
+  clear_inner(last.rows, false);
   for (int64_t layer = 0; layer + 1 < layout.layers; ++layer) {
-    clear_columns(saved + kept.layer(layer).inner, sizes.tokens, row, inner, row);
+    clear_inner(kept.layer(layer), true);
   }
   clear_columns(saved + last.absorbed, sizes.sequences * layout.heads, layout.hidden_row,
                 padded(layout.hidden, kTileCols<T>), layout.hidden_row);

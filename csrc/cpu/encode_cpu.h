@@ -5,7 +5,7 @@
 //   a full layer, per token:    2 (4 D^2 + 2 D F) + 2 n D
 //   the last layer, per row:    2 (4 D^2 + 2 D F) + 4 n H D   (its keys and values are absorbed)
 // and twice that backward. Bytes kept for the backward pass, per token and full layer:
-// sizeof(T) (3 D + 2 D + F) + 1/4 D, written once and read once.
+// sizeof(T) (3 D + 2 D + 2 F) + 1/4 D, written once and read once.
 #pragma once
 
 #include <cstdint>

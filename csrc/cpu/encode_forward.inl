@@ -76,28 +76,42 @@ void embedding_forward(const EncodeCall<T>& call, const EncodeBlock& block,
           always_inline)) { store(x + row * stride + c * kLanes<T>, keep(row, c, y)); });
 }
 
-// y [rows][hidden_row] W^T + bias through GELU and back, in parts of kInnerColumns that stay in L1:
-// out = W2 gelu(W1 y + b1) + b2. `inner` [rows][inner_row] gets the values before GELU.
+// GELU in place for `tile` rows of one column of tiles, kInnerColumns apart. Where a backward pass
+// follows, `kept` and `slope` (rows kPadding apart) get it too, and its derivative.
 template <class T>
-void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const T* y, T* inner,
-                  T* activated, T* out) {
+MCLREC_INLINE void activate(int tile, T* x, T* kept, T* slope) {
+  for (int r = 0; r < tile; ++r) {
+    for (int c = 0; c < kTileCols<T>; c += kLanes<T>) {
+      T* at = x + r * kInnerColumns + c;
+      const Vec<T> u = load(at);
+      const Normal<T> normal_at = normal(u);
+      const Vec<T> activated = u * normal_at.cdf;
+      store(at, activated);
+      if (slope == nullptr) continue;
+      store(kept + r * kPadding + c, activated);
+      store(slope + r * kPadding + c, fma(u, normal_at.pdf, normal_at.cdf));
+    }
+  }
+}
+
+// y [rows][hidden_row] W^T + bias through GELU and back, in parts of kInnerColumns that stay in L1:
+// out = W2 gelu(W1 y + b1) + b2.
+template <class T>
+void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const T* y,
+                  const LayerStore<T>& arrays, T* activated, T* out) {
   const EncodeLayout& layout = call.layout;
   const LayerPanels<T>& panels = call.packed.panels[layer];
   const LayerVectors<T>& vectors = call.packed.vectors[layer];
-  const int64_t hidden = layout.hidden, row_size = layout.hidden_row, inner_row = layout.inner_row;
+  const int64_t hidden = layout.hidden, row_size = layout.hidden_row;
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
-    T* part = inner + first;
     multiply_panels<TileStart::kBias>(
         y, row_size, panels.inner + first * hidden, rows, count, hidden, vectors.inner_bias + first,
-        part, inner_row, [&](int64_t row, int tile, int64_t col) __attribute__((always_inline)) {
-          for (int r = 0; r < tile; ++r) {
-            const T* from = part + (row + r) * inner_row + col;
-            T* to = activated + (row + r) * kInnerColumns + col;
-            for (int c = 0; c < kTileCols<T>; c += kLanes<T>) {
-              const Vec<T> u = load(from + c);
-              store(to + c, u * normal(u).cdf);
-            }
-          }
+        activated, kInnerColumns,
+        [&](int64_t row, int tile, int64_t col) __attribute__((always_inline)) {
+          T* x = activated + row * kInnerColumns + col;
+          if (arrays.slope == nullptr) return activate<T>(tile, x, nullptr, nullptr);
+          const int64_t at = arrays.inner(row, first + col);
+          activate(tile, x, arrays.activated + at, arrays.slope + at);
         });
     if (first == 0) {
       multiply_panels<TileStart::kBias>(activated, kInnerColumns, panels.outer + offset, rows,
@@ -138,7 +152,7 @@ void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, con
             __attribute__((always_inline)) { store(v + row * stride + c * kLanes<T>, value); });
   };
   add_and_norm(x, vectors.attention_norm, vectors.attention_norm_bias, arrays.attention, y);
-  feed_forward(call, layer, rows, y, arrays.inner, scratch.activated, branch);
+  feed_forward(call, layer, rows, y, arrays, scratch.activated, branch);
   add_and_norm(y, vectors.feed_forward_norm, vectors.feed_forward_norm_bias, arrays.feed_forward,
                z);
 }

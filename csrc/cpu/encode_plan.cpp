@@ -37,8 +37,14 @@ SavedLayout::SavedLayout(const EncodeLayout& layout, int64_t capacity, int64_t s
 
 int64_t SavedLayout::take(bool of_tokens, int64_t columns, bool is_mask) {
   arrays_.push_back({size_, columns, of_tokens, is_mask});
-  size_ += rows(arrays_.back()) * columns;
+  size_ += rows(of_tokens) * columns;
   return arrays_.back().offset;
+}
+
+int64_t SavedLayout::take_panels(bool of_tokens, int64_t columns) {
+  const int64_t start = size_;
+  for (int64_t column = 0; column < columns; column += kPadding) take(of_tokens, kPadding);
+  return start;
 }
 
 SavedNorm SavedLayout::take_norm(bool of_tokens) {
@@ -53,7 +59,8 @@ SavedLayer SavedLayout::take_layer(bool of_tokens) {
   SavedLayer layer;
   layer.qkv = of_tokens ? take(true, 3 * layout_.attention_row) : size_;
   layer.attention = take_norm(of_tokens);
-  layer.inner = take(of_tokens, layout_.inner_row);
+  layer.activated = take_panels(of_tokens, layout_.inner_row);
+  layer.slope = take_panels(of_tokens, layout_.inner_row);
   layer.feed_forward = take_norm(of_tokens);
   return layer;
 }
@@ -63,8 +70,8 @@ SavedLayer SavedLayout::layer(int64_t number) const {
   const auto moved = [&](const SavedNorm& norm) {
     return SavedNorm{norm.xhat + shift, norm.inverse + shift, norm.mask + shift};
   };
-  return {first_.qkv + shift, moved(first_.attention), first_.inner + shift,
-          moved(first_.feed_forward)};
+  return {first_.qkv + shift, moved(first_.attention), first_.activated + shift,
+          first_.slope + shift, moved(first_.feed_forward)};
 }
 
 int64_t encode_saved_size(const EncodeSizes& sizes) {

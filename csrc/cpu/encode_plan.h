@@ -19,7 +19,8 @@ constexpr int64_t kBlockTokens = 96;
 // weight gradients to add up.
 constexpr int64_t kChunkWork = 640;
 constexpr int64_t kMostChunks = 64;
-// Columns of the inner layer that are computed, used and forgotten together.
+// Columns of the inner layer that are computed, used and forgotten together. What is kept of it
+// lies in panels of kPadding columns, so that a block's rows of a panel are one piece of memory.
 constexpr int64_t kInnerColumns = 64;
 
 inline int64_t padded(int64_t n, int64_t multiple = kPadding) {
@@ -55,7 +56,8 @@ struct SavedNorm {
 struct SavedLayer {
   int64_t qkv;  // [T][3 attention_row]
   SavedNorm attention;
-  int64_t inner;  // [T][inner_row], before GELU
+  int64_t activated;  // [inner_row / 16][T][16], the inner layer behind GELU
+  int64_t slope;      // the same, GELU' there
   SavedNorm feed_forward;
 };
 struct SavedLast {
@@ -89,10 +91,11 @@ class SavedLayout {
   int64_t layer_size() const { return layer_size_; }
   int64_t first_layer() const { return first_.qkv; }
   // Rows an array has room for.
-  int64_t rows(const Array& array) const { return array.of_tokens ? tokens_ : sequences_; }
+  int64_t rows(bool of_tokens) const { return of_tokens ? tokens_ : sequences_; }
 
  private:
   int64_t take(bool of_tokens, int64_t columns, bool is_mask = false);
+  int64_t take_panels(bool of_tokens, int64_t columns);
   SavedNorm take_norm(bool of_tokens);
   SavedLayer take_layer(bool of_tokens);
 

@@ -3,7 +3,10 @@
 
 constexpr int64_t kTileItems = 72;  // 18 KB of the item table at D = 64
 constexpr int64_t kMaxRows = 256;   // rows of h worked on together: 64 KB, and so is a d loss / d h
-constexpr int64_t kMaxBlocks = 32;  // blocks of tiles, whatever the number of threads
+// Tiles are dealt to the threads in blocks, whatever the number of threads. Each block has sums of
+// its own, which cost about as much as one of its tiles.
+constexpr int64_t kBlockTiles = 10;
+constexpr int64_t kMaxBlocks = 32;
 constexpr int64_t kStoreBytes = int64_t{64} << 20;
 template <class T>
 constexpr T kLog2e = T(1.44269504088896340736);
@@ -370,7 +373,7 @@ Chunk<T> make_chunk(const ItemCrossEntropyParams<T>& params, int64_t rows, Scrat
   c.padded_rows = round_up(rows, kCols);
   c.padded_width = round_up(params.width, kCols);
   c.tiles = (params.classes + kTileItems - 1) / kTileItems;
-  c.blocks = std::min(c.tiles, kMaxBlocks);
+  c.blocks = std::clamp<int64_t>(c.tiles / kBlockTiles, 1, kMaxBlocks);
   // An odd number of cache lines: the items of a tile then fall into different sets of L1.
   c.stride = c.padded_rows + (c.padded_rows / kCols % 2 == 0 ? kCols : 0);
   c.h_panels = scratch.take<T>(c.padded_rows * params.width);

@@ -95,7 +95,7 @@ struct Normal {
 // c = 1.5 sqrt(2) (minimax for the absolute error). Absolute error of cdf 1e-7, of pdf 6e-8.
 MCLREC_INLINE Normal<float> normal(Vec<float> x) {
   const Vec<float> size = (Vec<float>)((IntVec<float>)x & 0x7fffffff);
-  const Vec<float> e = exp_nonpositive(x * x * -0.5f);
+  const Vec<float> e = exp2_nonpositive<float>(x * x * -0.72134752f);  // 1 / (2 ln 2)
   const Vec<float> s = 1.0f - 4.2426407f / (size + 2.1213203f);
   Vec<float> q = broadcast(0.0003553211281541735f);
   q = fma(q, s, broadcast(0.001263004494830966f));

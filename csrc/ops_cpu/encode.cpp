@@ -9,6 +9,7 @@
 
 #include "../cpu/encode_cpu.h"
 #include "checks.h"
+#include "pooled.h"
 
 namespace mclrec {
 namespace {
@@ -141,7 +142,7 @@ template <class T>
 std::tuple<Tensor, Tensor> forward(const Inputs& inputs, double eps, bool save) {
   const Tensor& like = inputs.weights[0];
   Tensor h = torch::stable::new_empty(like, {inputs.sizes.sequences, inputs.sizes.hidden});
-  Tensor saved = torch::stable::new_empty(like, {save ? encode_saved_size(inputs.sizes) : 0});
+  Tensor saved = pooled_empty<T>({save ? encode_saved_size(inputs.sizes) : 0}, like);
   encode_forward<T>(inputs.sizes, inputs.batch(), inputs.weight_pointers<T>().data(),
                     inputs.dropout, static_cast<T>(eps), write_pointer<T>(h),
                     save ? write_pointer<T>(saved) : nullptr);

@@ -12,7 +12,6 @@ from .. import _native
 from ..config import Config
 from ..ops import PackedSequences
 from ..ops._shared import signed_seed
-from .augmenter import Augmenter
 from .mclrec import MCLRec
 from .objective import ContrastLosses, augmenter_objective, encoder_objective
 
@@ -48,6 +47,7 @@ class KernelGradients:
         """For this model, with the constants of this configuration."""
         self._model, self._contrast = model, config.contrast
         self._weights = model.encoder.weights()
+        self._augmenters = [list(augmenter.parameters()) for augmenter in model.augmenters or ()]
         self._seed = signed_seed(config.train.seed)
 
     @torch.inference_mode()
@@ -105,13 +105,13 @@ class KernelGradients:
         return {"augmenter": augmenter_objective(terms, self._contrast)}, gradients
 
     def _contrast_gradients(
-        self, h: Tensor, weights: ContrastLosses, *, of_views: bool, of_augmenters: bool
+        self, h: Tensor, factors: ContrastLosses, *, of_views: bool, of_augmenters: bool
     ) -> tuple[ContrastLosses, tuple[Tensor, ...], list[Tensor]]:
         """The terms, and the gradients of their weighted sum.
 
         Args:
             h: the encoded views, [2B, D], first views first.
-            weights: scalars, what each term counts.
+            factors: scalars, what each term counts.
             of_views: whether the views' gradients are wanted, the paths through the augmenters
                 included.
             of_augmenters: whether those of the augmenters' weights are.
@@ -123,40 +123,35 @@ class KernelGradients:
         h1, h2 = h.chunk(2)
         config = self._contrast
         temperature, cosine = config.temperature, config.similarity == "cos"
-        augmenters = self._model.augmenters
-        if augmenters is None:
+        if not self._augmenters:
             cl1, saved = _OPS.info_nce.default(h1, h2, temperature, cosine, True)
             grads = _OPS.info_nce_backward.default(
-                weights.cl1, h1, h2, saved, temperature, cosine, True, True
+                factors.cl1, h1, h2, saved, temperature, cosine, True, True
             )
             zero = h.new_zeros(())
             return ContrastLosses(cl1, zero, zero), grads, []
-        parameters = [list(augmenter.parameters()) for augmenter in augmenters]
-        z1, kept1 = _OPS.augmenter.default(h1, *parameters[0], True)
-        z2, kept2 = _OPS.augmenter.default(h2, *parameters[1], True)
+        weights1, weights2 = self._augmenters
+        z1, kept1 = _OPS.augmenter.default(h1, *weights1, True)
+        z2, kept2 = _OPS.augmenter.default(h2, *weights2, True)
         with_cl1 = config.lambda_ != 0
         *terms, values, indices = _OPS.contrast.default(
             h1, h2, z1, z2, temperature, cosine, with_cl1, True
         )
         grad_h1, grad_h2, grad_z1, grad_z2 = _OPS.contrast_backward.default(
-            *weights, h1, h2, z1, z2, values, indices, temperature, cosine, with_cl1,
+            *factors, h1, h2, z1, z2, values, indices, temperature, cosine, with_cl1,
             of_views, of_views, True, True,
         )  # fmt: skip
         through1, *grads1 = _OPS.augmenter_backward.default(
-            grad_z1, h1, *parameters[0], z1, kept1, of_views, of_augmenters
+            grad_z1, h1, *weights1, z1, kept1, of_views, of_augmenters
         )
         through2, *grads2 = _OPS.augmenter_backward.default(
-            grad_z2, h2, *parameters[1], z2, kept2, of_views, of_augmenters
+            grad_z2, h2, *weights2, z2, kept2, of_views, of_augmenters
         )
         grad_views = (grad_h1.add_(through1), grad_h2.add_(through2)) if of_views else ()
-        gradients = _joined(augmenters, grads1, grads2) if of_augmenters else []
+        if not of_augmenters:
+            gradients = []
+        elif weights1[0] is weights2[0]:  # a shared augmenter
+            gradients = [a + b for a, b in zip(grads1, grads2, strict=True)]
+        else:
+            gradients = grads1 + grads2
         return ContrastLosses(*terms), grad_views, gradients
-
-
-def _joined(
-    augmenters: tuple[Augmenter, Augmenter], grads1: list[Tensor], grads2: list[Tensor]
-) -> list[Tensor]:
-    """One gradient for each weight; a shared augmenter has the sum of both views'."""
-    if augmenters[0] is augmenters[1]:
-        return [a + b for a, b in zip(grads1, grads2, strict=True)]
-    return grads1 + grads2

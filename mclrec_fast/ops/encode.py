@@ -67,7 +67,7 @@ def _saved_size(tokens: int, sequences: int, weights: Sequence[Tensor], heads: i
     row = _pad(hidden)
     attention = _pad(heads * _pad(hidden // heads, 8))
     norm = row + 1 + (row + 31) // 32
-    feed_forward = 2 * norm + _pad(weights[_EMBEDDING_WEIGHTS + 10].shape[0])
+    feed_forward = 2 * norm + 2 * _pad(weights[_EMBEDDING_WEIGHTS + 10].shape[0])
     per_token = norm + heads + (layers - 1) * (3 * attention + feed_forward)
     per_row = 2 * attention + 2 * heads * row + heads + feed_forward
     return _pad(tokens) * per_token + _pad(sequences) * per_row
