@@ -16,6 +16,14 @@
 
 namespace mclrec {
 
+// Under AddressSanitizer every array is an allocation of its own, so that a step from one into the
+// next is noticed, and dies at once.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 class Scratch {
  public:
   Scratch() {
@@ -29,7 +37,7 @@ class Scratch {
   ~Scratch() {
     size_t total = 0;
     for (const Chunk& chunk : chunks_) total += chunk.size;
-    if (chunks_.size() > 1 || total > kKeepBytes || !mine_) {
+    if (kSanitized || chunks_.size() > 1 || total > kKeepBytes || !mine_) {
       for (const Chunk& chunk : chunks_) std::free(chunk.memory);
       chunks_.clear();
     }
@@ -47,8 +55,8 @@ class Scratch {
   template <class T>
   T* take(int64_t count) {
     const size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    if (chunks_.empty() || chunks_.back().size - used_ < bytes) {
-      add_chunk(std::max(bytes, chunks_.empty() ? kept().wanted : size_t{0}));
+    if (kSanitized || chunks_.empty() || chunks_.back().size - used_ < bytes) {
+      add_chunk(std::max(bytes, chunks_.empty() && !kSanitized ? kept().wanted : size_t{0}));
     }
     void* memory = static_cast<char*>(chunks_.back().memory) + used_;
     used_ += bytes;
@@ -77,7 +85,7 @@ class Scratch {
   }
 
   void add_chunk(size_t bytes) {
-    const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+    const size_t alignment = bytes >= kHugePage && !kSanitized ? kHugePage : 64;
     bytes = (bytes + alignment - 1) / alignment * alignment;
     void* memory = std::aligned_alloc(alignment, bytes);
     if (memory == nullptr) throw std::bad_alloc();

@@ -12,6 +12,7 @@
 #include <new>
 #include <vector>
 
+#include "../cpu/scratch.h"
 #include "checks.h"
 
 namespace mclrec {
@@ -47,6 +48,7 @@ class BlockPool {
 
   void give(void* memory) {
     void* start = static_cast<char*>(memory) - kHeader;
+    if (kSanitized) return std::free(start);
     const size_t size = *static_cast<size_t*>(start);
     const std::lock_guard<std::mutex> lock(mutex_);
     free_.push_back({memory, size});

@@ -49,6 +49,13 @@ class KernelGradients:
         self._weights = model.encoder.weights()
         self._augmenters = [list(augmenter.parameters()) for augmenter in model.augmenters or ()]
         self._seed = signed_seed(config.train.seed)
+        lambda_, beta, gamma = (
+            self._weights[0].new_tensor(value)
+            for value in (config.contrast.lambda_, config.contrast.beta, config.contrast.gamma)
+        )
+        # What each term counts in L0 and in L1, where no augmenter can change L_cl1.
+        self._in_encoder = ContrastLosses(lambda_, beta, beta * gamma)
+        self._in_augmenters = ContrastLosses(torch.zeros_like(beta), torch.ones_like(beta), gamma)
 
     @torch.inference_mode()
     def encoder(
@@ -61,22 +68,14 @@ class KernelGradients:
         rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
             h[:batch], weights[0], targets, True, True
         )
-        contrast = self._contrast
-        zero = rec.new_zeros(())
-        terms = ContrastLosses(zero, zero, zero)
-        of_augmenters: list[Tensor] = []
         if len(h) > batch:
             terms, grad_views, of_augmenters = self._contrast_gradients(
-                h[batch:],
-                ContrastLosses(
-                    rec.new_full((), contrast.lambda_),
-                    rec.new_full((), contrast.beta),
-                    rec.new_full((), contrast.beta * contrast.gamma),
-                ),
-                of_views=True,
-                of_augmenters=with_augmenters,
+                h[batch:], self._in_encoder, of_views=True, of_augmenters=with_augmenters
             )
             grad_h = torch.cat((grad_h, *grad_views))
+        else:
+            zero = rec.new_zeros(())
+            terms, of_augmenters = ContrastLosses(zero, zero, zero), []
         others = _OPS.encode_backward_add.default(
             grad_h, *views, weights, saved, *options, grad_items
         )
@@ -85,7 +84,7 @@ class KernelGradients:
             "cl1": terms.cl1,
             "cl2": terms.cl2,
             "reg": terms.regulariser,
-            "encoder": encoder_objective(rec, terms, contrast),
+            "encoder": encoder_objective(rec, terms, self._contrast),
         }
         return losses, [grad_items, *others, *of_augmenters]
 
@@ -97,10 +96,7 @@ class KernelGradients:
         options = self._model.encoder.options(self._seed, update)
         h, _ = _OPS.encode.default(*views, self._weights, *options, False)  # [2B, D]
         terms, _, gradients = self._contrast_gradients(
-            h,
-            ContrastLosses(h.new_zeros(()), h.new_ones(()), h.new_full((), self._contrast.gamma)),
-            of_views=False,
-            of_augmenters=True,
+            h, self._in_augmenters, of_views=False, of_augmenters=True
         )
         return {"augmenter": augmenter_objective(terms, self._contrast)}, gradients
 
