@@ -205,10 +205,9 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
     // d u = (d out W_2) GELU'(u); GELU(u) moves to where its rows lie close together.
     multiply_panels<TileStart::kZero, T>(
         grad_out, stride, panels.outer + first * hidden, rows, count, hidden, nullptr, grad_inner,
-        kInnerColumns, [&](int64_t row, int tile, int64_t col) __attribute__((always_inline)) {
-          for (int r = 0; r < tile; ++r) {
-            const int64_t from = saved.inner(row + r, first + col);
-            const int64_t to = (row + r) * kInnerColumns + col;
+        kInnerColumns, [&](int64_t col) __attribute__((always_inline)) {
+          for (int64_t row = 0; row < rows; ++row) {
+            const int64_t from = saved.inner(row, first + col), to = row * kInnerColumns + col;
             for (int c = 0; c < kTileCols<T>; c += kLanes<T>) {
               store(activated + to + c, load(saved.activated + from + c));
               store(grad_inner + to + c, load(grad_inner + to + c) * load(saved.slope + from + c));

@@ -76,11 +76,11 @@ void embedding_forward(const EncodeCall<T>& call, const EncodeBlock& block,
           always_inline)) { store(x + row * stride + c * kLanes<T>, keep(row, c, y)); });
 }
 
-// GELU in place for `tile` rows of one column of tiles, kInnerColumns apart. Where a backward pass
+// GELU in place for one column of tiles, its rows kInnerColumns apart. Where a backward pass
 // follows, `kept` and `slope` (rows kPadding apart) get it too, and its derivative.
 template <class T>
-MCLREC_INLINE void activate(int tile, T* x, T* kept, T* slope) {
-  for (int r = 0; r < tile; ++r) {
+MCLREC_INLINE void activate(int64_t rows, T* x, T* kept, T* slope) {
+  for (int64_t r = 0; r < rows; ++r) {
     for (int c = 0; c < kTileCols<T>; c += kLanes<T>) {
       T* at = x + r * kInnerColumns + c;
       const Vec<T> u = load(at);
@@ -106,12 +106,10 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
     multiply_panels<TileStart::kBias>(
         y, row_size, panels.inner + first * hidden, rows, count, hidden, vectors.inner_bias + first,
-        activated, kInnerColumns,
-        [&](int64_t row, int tile, int64_t col) __attribute__((always_inline)) {
-          T* x = activated + row * kInnerColumns + col;
-          if (arrays.slope == nullptr) return activate<T>(tile, x, nullptr, nullptr);
-          const int64_t at = arrays.inner(row, first + col);
-          activate(tile, x, arrays.activated + at, arrays.slope + at);
+        activated, kInnerColumns, [&](int64_t col) __attribute__((always_inline)) {
+          if (arrays.slope == nullptr) return activate<T>(rows, activated + col, nullptr, nullptr);
+          const int64_t at = arrays.inner(0, first + col);
+          activate(rows, activated + col, arrays.activated + at, arrays.slope + at);
         });
     if (first == 0) {
       multiply_panels<TileStart::kBias>(activated, kInnerColumns, panels.outer + offset, rows,

@@ -131,8 +131,8 @@ MCLREC_INLINE void multiply_tile_rows(int rows, const T* a, int64_t lda, const T
 // c [rows, ceil(cols)] = start + a [rows, depth] b [depth, cols], b in panels; ceil rounds up to
 // whole tiles, so c's rows (and `bias`, when used) must have room for that; the extra columns get
 // start + 0. Panels are the outer loop: a panel stays in L1 while a streams by.
-// finish(row, rows, col) runs behind each tile: it covers c[row .. row + rows)[col .. col +
-// kTileCols).
+// finish(col) runs behind each panel, while c[0 .. rows)[col .. col + kTileCols) is in L1: many
+// rows at once, because elementwise work behind every single tile would begin and end too often.
 template <TileStart kStart, class T, class Finish>
 MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
                                    int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc,
@@ -144,17 +144,16 @@ MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int
       const int count = next_tile_rows(rows - row);
       multiply_tile_rows<false, kStart>(count, a + row * lda, lda, panels, kCols, depth, start,
                                         c + row * ldc + col, ldc);
-      finish(row, count, col);
       row += count;
     }
+    finish(col);
   }
 }
 
 template <TileStart kStart, class T>
 MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
                                    int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc) {
-  multiply_panels<kStart>(a, lda, panels, rows, cols, depth, bias, c, ldc,
-                          [](int64_t, int, int64_t) {});
+  multiply_panels<kStart>(a, lda, panels, rows, cols, depth, bias, c, ldc, [](int64_t) {});
 }
 
 // c [rows, cols] (+)= a^T b with a [depth, rows] and b [depth, cols] as they lie: the gradient of a
