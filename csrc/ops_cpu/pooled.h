@@ -6,6 +6,8 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
@@ -17,7 +19,8 @@
 
 namespace mclrec {
 
-// Free blocks of memory, shared by all threads. Never destroyed: tensors may outlive everything
+// Free blocks of memory, shared by all threads: with the blocks in use at most as much as was ever
+// in use at once, or kKeepBytes if that is more. Never destroyed: tensors may outlive everything
 // else.
 class BlockPool {
  public:
@@ -28,7 +31,9 @@ class BlockPool {
 
   // At least `bytes`, aligned to 64.
   void* take(size_t bytes) {
-    bytes = (bytes + 63) / 64 * 64;
+    // In steps of an eighth or less, so that a batch a little larger than the last finds its block.
+    const size_t step = std::max(std::bit_floor(bytes) / 8, size_t{64});
+    bytes = (bytes + step - 1) / step * step;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       // Latest first: its pages are the most likely to be in cache.
@@ -37,12 +42,15 @@ class BlockPool {
         const Block block = free_[i];
         free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(i));
         kept_ -= block.size;
+        count_used(block.size);
         return block.memory;
       }
     }
     void* memory = std::aligned_alloc(64, bytes + kHeader);
     if (memory == nullptr) throw std::bad_alloc();
     *static_cast<size_t*>(memory) = bytes;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    count_used(bytes);
     return static_cast<char*>(memory) + kHeader;
   }
 
@@ -53,7 +61,8 @@ class BlockPool {
     const std::lock_guard<std::mutex> lock(mutex_);
     free_.push_back({memory, size});
     kept_ += size;
-    while (kept_ > kKeepBytes) {  // the oldest go
+    used_ -= size;
+    while (used_ + kept_ > std::max(most_used_, kKeepBytes)) {  // the oldest go
       kept_ -= free_.front().size;
       std::free(static_cast<char*>(free_.front().memory) - kHeader);
       free_.erase(free_.begin());
@@ -61,6 +70,11 @@ class BlockPool {
   }
 
  private:
+  void count_used(size_t bytes) {
+    used_ += bytes;
+    most_used_ = std::max(most_used_, used_);
+  }
+
   struct Block {
     void* memory;
     size_t size;
@@ -71,6 +85,8 @@ class BlockPool {
   std::mutex mutex_;
   std::vector<Block> free_;
   size_t kept_ = 0;
+  size_t used_ = 0;
+  size_t most_used_ = 0;
 };
 
 // An uninitialised CPU tensor [sizes], dense, from the pool. T is float or double.
