@@ -31,6 +31,7 @@ from ..ops import test_contrast as four
 from ..ops import test_encode as encoder
 from ..ops import test_info_nce as two
 from ..ops import test_item_cross_entropy as items
+from ..ops import test_packed_attention as attention
 from ..ops.accuracy import assert_close64, largest
 from ..ops.encoder_inputs import CASES, encoder_weights, packed_batch
 from ..ops.ranking_inputs import RankingCase, dyadic_case, random_case
@@ -39,6 +40,7 @@ from .devices import on_both, on_devices
 KERNELS = (
     "augment_views", "gather_sequences", "encode", "encode_backward", "contrast",
     "contrast_backward", "info_nce", "info_nce_backward", "item_cross_entropy", "target_rank",
+    "packed_attention", "packed_attention_backward",
 )  # fmt: skip
 DTYPES = [torch.float32, torch.float64]
 
@@ -91,6 +93,18 @@ def test_encode_float64(device: str, name: str, dropout: str) -> None:
 @pytest.mark.parametrize("dropout", ["no dropout", "half"])
 def test_encode_float32(device: str, name: str, dropout: str) -> None:
     encoder.compare32(CASES[name], dropout, device, zeros_cancel=device == "cuda")
+
+
+@on_devices(attention.CASES, cpu=["spare capacity"])
+@pytest.mark.parametrize("dropout", attention.DROPOUTS)
+def test_packed_attention_float64(device: str, name: str, dropout: float) -> None:
+    attention.compare64(attention.CASES[name], dropout, device)
+
+
+@on_devices([n for n, c in attention.CASES.items() if sum(c.lengths) > 1], cpu=["hidden keys"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_packed_attention_float32(device: str, name: str, dropout: float) -> None:
+    attention.compare32(attention.CASES[name], dropout, device)
 
 
 @on_devices(four.SHAPES, cpu=["one row over a tile"])
@@ -177,6 +191,7 @@ def test_the_same_bits_twice(device: str, dtype: torch.dtype) -> None:
             *four.run(four.inputs(300, 24), {}, "native", dtype, device=device),
             *two.run(*two.inputs(300, 24), ("cos", 0.2), "native", dtype, device),
             *items.run(*items.inputs(257, 120, 32), "native", dtype, device),
+            *attention.run(attention.CASES["mixed"], 0.5, "native", dtype, device=device),
         )
         for _ in range(2)
     )

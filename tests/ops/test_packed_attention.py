@@ -67,47 +67,64 @@ def inputs(case: Case, seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor | No
 
 
 def run(
-    case: Case, dropout: float, backend: str, dtype: torch.dtype, seed: int = 0, **options: Any
+    case: Case,
+    dropout: float,
+    backend: str,
+    dtype: torch.dtype,
+    draw: int = 0,
+    device: str = "cpu",
+    **options: Any,
 ) -> tuple[Tensor, ...]:
-    """The context and the gradients of query, key and value."""
-    tensors, offsets, visible = inputs(case, seed)
-    *qkv, grad = (x.to(dtype) for x in tensors)
+    """The context and the gradients of query, key and value, computed on a device."""
+    tensors, offsets, visible = inputs(case, draw)
+    *qkv, grad = (x.to(device, dtype) for x in tensors)
     qkv = [x.requires_grad_() for x in qkv]
+    visible = None if visible is None else visible.to(device)
     options = {"seed": 2**63 + 5, "update": 3, "layer": 2} | options
     context = packed_attention(
-        *qkv, offsets, visible=visible, dropout=dropout, backend=backend, **options
+        *qkv, offsets.to(device), visible=visible, dropout=dropout, backend=backend, **options
     )
-    return context.detach(), *torch.autograd.grad(context, qkv, grad)
+    gradients = torch.autograd.grad(context, qkv, grad)
+    return tuple(x.detach().cpu() for x in (context, *gradients))
 
 
-@needs_kernel
-@pytest.mark.parametrize("dropout", DROPOUTS)
-@pytest.mark.parametrize("name", CASES)
-def test_float64(name: str, dropout: float, isa: str) -> None:
-    native = run(CASES[name], dropout, "native", torch.float64)
-    if sum(CASES[name].lengths) == 0:
+def compare64(case: Case, dropout: float, device: str = "cpu", **options: Any) -> None:
+    """With dropout: one different bit of a mask would show."""
+    native = run(case, dropout, "native", torch.float64, device=device, **options)
+    if sum(case.lengths) == 0:
         assert all(torch.equal(x, torch.zeros_like(x)) for x in native)
         return
-    assert_close64(native, run(CASES[name], dropout, "torch", torch.float64), 1e-13)
+    assert_close64(native, run(case, dropout, "torch", torch.float64, **options), 1e-13)
 
 
-@needs_kernel
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("name", [n for n in CASES if sum(CASES[n].lengths) > 1])
-def test_float32(name: str, dropout: float, isa: str) -> None:
-    # Root mean square errors, because the largest of many small ones is chance.
+def compare32(case: Case, dropout: float, device: str = "cpu") -> None:
+    """By root mean square errors, because the largest of many small ones is chance."""
     unit = torch.finfo(torch.float32).eps
     ratios: list[list[float]] = [[] for _ in range(4)]
-    for seed in range(3):
-        truth = run(CASES[name], dropout, "torch", torch.float64, seed)
-        native = run(CASES[name], dropout, "native", torch.float32, seed)
-        torch32 = run(CASES[name], dropout, "torch", torch.float32, seed)
+    for draw in range(3):
+        truth = run(case, dropout, "torch", torch.float64, draw)
+        native = run(case, dropout, "native", torch.float32, draw, device)
+        torch32 = run(case, dropout, "torch", torch.float32, draw, device)
         for ratio, n, t, x in zip(ratios, native, torch32, truth, strict=True):
             assert n.dtype == torch.float32
             allowed = 2 * (t - x).square().mean().sqrt() + unit * x.square().mean().sqrt()
             error = (n - x).square().mean().sqrt()
             ratio.append(float(error / allowed) if error > 0 else 0.0)
     assert max(map(statistics.median, ratios)) <= 1.0, ratios
+
+
+@needs_kernel
+@pytest.mark.parametrize("dropout", DROPOUTS)
+@pytest.mark.parametrize("name", CASES)
+def test_float64(name: str, dropout: float, isa: str) -> None:
+    compare64(CASES[name], dropout)
+
+
+@needs_kernel
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("name", [n for n in CASES if sum(CASES[n].lengths) > 1])
+def test_float32(name: str, dropout: float, isa: str) -> None:
+    compare32(CASES[name], dropout)
 
 
 @needs_kernel
