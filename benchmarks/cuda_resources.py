@@ -40,6 +40,7 @@ _LAUNCH = {
     "item_gradient_kernel": (128, _STRIP),
     "item_loss_kernel": (256, 0),
     "target_counts_kernel": (128, _STRIP),
+    "top_k_lists_kernel": (128, _STRIP),
     "dense_kernel": (128, _STAGES),
     "dense_input_gradient_kernel": (128, _STAGES),
     "dense_weight_gradients_kernel": (128, _STAGES),

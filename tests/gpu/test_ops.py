@@ -40,7 +40,7 @@ from .devices import on_both, on_devices
 KERNELS = (
     "augment_views", "gather_sequences", "encode", "encode_backward", "contrast",
     "contrast_backward", "info_nce", "info_nce_backward", "item_cross_entropy", "target_rank",
-    "packed_attention", "packed_attention_backward",
+    "packed_attention", "packed_attention_backward", "top_k",
 )  # fmt: skip
 DTYPES = [torch.float32, torch.float64]
 
@@ -142,15 +142,20 @@ def on(case: RankingCase, device: str) -> RankingCase:
 
 
 @on_both
-def test_top_k(device: str) -> None:
-    """In plain torch, as there is no kernel of it on CUDA."""
-    case = random_case(20, 300, 16)
-    arguments = (case.h, case.item_embedding, 7, case.history, case.history_offsets)
-    expected = top_k(*arguments, backend="torch")
-    there = [x.to(device) if isinstance(x, Tensor) else x for x in arguments]
-    found = top_k(*there, backend="torch")
-    for a, b in zip(found, expected, strict=True):
-        assert a.cpu().equal(b)
+@pytest.mark.parametrize("shape", [(1, 2, 1), (66, 129, 64), (99, 9, 3), (300, 5000, 64)])
+@pytest.mark.parametrize("k", [1, 20, 200])
+def test_top_k(device: str, shape: tuple[int, int, int], k: int) -> None:
+    for case in (dyadic_case(*shape), random_case(*shape)):
+        expected = top_k(*without_targets(case, k), backend="torch")
+        for backend in ("native", "torch"):
+            found = top_k(*without_targets(on(case, device), k), backend=backend)
+            for a, b in zip(found, expected, strict=True):
+                assert a.cpu().equal(b)
+
+
+def without_targets(case: RankingCase, k: int) -> tuple[Tensor, Tensor, int, Tensor, Tensor]:
+    """The case as `top_k` takes it."""
+    return case.h, case.item_embedding, k, case.history, case.history_offsets
 
 
 @on_both
@@ -227,10 +232,14 @@ def test_tf32_rounds_and_stays_close(tf32: None) -> None:
 @pytest.mark.gpu
 def test_tf32_touches_no_ranking(tf32: None) -> None:
     case = random_case(300, 5000, 64)
-    expected = target_rank(*case, backend="torch")
+    ranks = target_rank(*case, backend="torch")
+    best = top_k(*without_targets(case, 20), backend="torch")
     for backend in ("native", "torch"):
-        found = target_rank(*on(case, "cuda"), backend=backend)
-        assert all(a.cpu().equal(b) for a, b in zip(found, expected, strict=True))
+        there = on(case, "cuda")
+        found = target_rank(*there, backend=backend)
+        assert all(a.cpu().equal(b) for a, b in zip(found, ranks, strict=True))
+        found = top_k(*without_targets(there, 20), backend=backend)
+        assert all(a.cpu().equal(b) for a, b in zip(found, best, strict=True))
 
 
 def calls(device: str) -> dict[str, tuple[Any, list[Tensor], dict[str, Any]]]:
