@@ -178,7 +178,7 @@ __global__ void __launch_bounds__(kTileThreads)
                    s = exp_of(s - job.row_max[sample]) * job.row_scale[sample] - hit;
                  }
                }
-               Product::multiply_fragment(gradient, product, y_tile);
+               add_product<Product>(gradient, product, y_tile);
              });
 
   Real* out = grad + static_cast<std::int64_t>(blockIdx.y) * x.rows * x.columns;

@@ -305,7 +305,7 @@ __global__ void __launch_bounds__(kTileThreads)
                      s = inside ? weights(term.scale * s, row, column) : Real(0);
                    }
                  }
-                 Product::multiply_fragment(gradient, product, y_tile);
+                 add_product<Product>(gradient, product, y_tile);
                });
   }
 

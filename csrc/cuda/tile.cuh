@@ -35,6 +35,13 @@ struct Fragment {
       for (int c = 0; c < 4; ++c) value[n][c] = Real(0);
     }
   }
+  __device__ __forceinline__ void add(const Fragment& other) {
+#pragma unroll kUnroll < Real>
+    for (int n = 0; n < kTileParts; ++n) {
+#pragma unroll kUnroll < Real>
+      for (int c = 0; c < 4; ++c) value[n][c] += other.value[n][c];
+    }
+  }
 };
 
 __device__ __forceinline__ int lane_index() { return static_cast<int>(threadIdx.x) % kWarpSize; }
@@ -175,6 +182,18 @@ struct Tf32Product {
     }
   }
 };
+
+// total += W B as Product::multiply_fragment makes it, by way of a sum of the tile's own: the
+// rounding of a long sum then grows with the number of its tiles, not of its terms.
+template <typename Product, typename OperandB>
+__device__ __forceinline__ void add_product(Fragment<typename Product::Real>& total,
+                                            const Fragment<typename Product::Real>& w,
+                                            const OperandB& b) {
+  Fragment<typename Product::Real> tile;
+  tile.clear();
+  Product::multiply_fragment(tile, w, b);
+  total.add(tile);
+}
 
 // --- operand tiles ------------------------------------------------------------------------------
 

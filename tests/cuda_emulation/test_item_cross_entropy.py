@@ -9,6 +9,8 @@ from torch import Tensor
 
 from mclrec_fast.ops import item_cross_entropy
 
+from ..ops import test_item_cross_entropy as items
+from ..ops.accuracy import assert_accurate
 from .ops import SCHEDULES, emulated
 
 SHAPES = {  # B, V, D
@@ -68,6 +70,18 @@ def test_float32_rounds_no_worse_than_torch(
         ours = distances(run(SHAPES[name], torch.float32, "native"), truth)
     torch32 = distances(run(SHAPES[name], torch.float32, "torch"), truth)
     assert all(a <= 2 * b + 1e-6 for a, b in zip(ours, torch32, strict=True)), (ours, torch32)
+
+
+@pytest.mark.parametrize("shape", [(1030, 200, 16), (300, 3000, 24)])
+def test_rounding_does_not_grow_with_rows_or_items(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]
+) -> None:
+    """At most twice torch's error, with no allowance for the size of the logits."""
+    arguments = items.inputs(*shape)
+    with emulated(monkeypatch):
+        native = items.run(*arguments, "native", torch.float32)
+    dtypes = (torch.float32, torch.float64)
+    assert_accurate(native, *(items.run(*arguments, "torch", dtype) for dtype in dtypes))
 
 
 @pytest.mark.parametrize("name", ["usual", "width not a multiple of 4", "three pieces wide"])
