@@ -27,6 +27,19 @@ FLAGS += ("-ffp-contract=off", "-DMCLREC_CUDA_EMULATION")
 ADDRESS_SANITIZER = ("-fsanitize=address", "-fno-omit-frame-pointer", "-O1")
 
 
+def sanitizers() -> tuple[str, ...]:
+    """Flags for the sanitizers that MCLREC_FAST_SANITIZE names, as setup.py has them.
+
+    For the kernels of the package. The emulation's own tests choose for themselves: a guard zone
+    and AddressSanitizer cannot both be first to find a mistake.
+    """
+    names = os.environ.get("MCLREC_FAST_SANITIZE", "")
+    if not names:
+        return ()
+    recover = ("-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1")
+    return (f"-fsanitize={names}", *recover)
+
+
 def compiler() -> str | None:
     """The C++ compiler ($CXX, else g++, c++ or clang++), or None."""
     for name in (os.environ.get("CXX"), "g++", "c++", "clang++"):
@@ -45,7 +58,7 @@ def shared_library(
     digest = hashlib.sha256(repr((command, flags, _machine())).encode())
     folder = CACHE / f"{name}-{digest.hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
         objects = list(
             pool.map(lambda source: _compile(command, flags, source, folder), [*sources, *RUNTIME])
         )
@@ -99,7 +112,9 @@ def run_with_address_sanitizer(command: list[str]) -> "subprocess.CompletedProce
 
 
 def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A sanitizer's runtime is for this process, not for the compiler, which it would slow down.
+    own = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=own)
     if done.returncode != 0 or done.stderr:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 

@@ -58,7 +58,8 @@ def link_flags() -> tuple[str, ...]:
 def _built() -> Path | Exception:
     """The library of all ops, built once per source state; a failure is not tried again."""
     try:
-        return build.shared_library("ops", sources(), build_flags(), link_flags())
+        flags = (*build_flags(), *build.sanitizers())
+        return build.shared_library("ops", sources(), flags, link_flags())
     except RuntimeError as failure:
         return failure
 
