@@ -3,9 +3,10 @@
 // TF32 (tensor cores, float), leave the result in the same lanes, so what a kernel does with it
 // (softmax, statistics, an epilogue) is written once.
 //
-// Why 64 x 64 and 4 warps: the accumulators take 32 registers a thread, leaving room for a second
-// set (gradients), and three operand tiles fit four blocks in the shared memory of an sm_90 SM;
-// batches here have 256 to some thousand rows, which larger tiles would spread over too few SMs.
+// Why 64 x 64 and 4 warps: the accumulators take 32 registers a thread, leaving room for two
+// more sets (a tile's gradients and their sum), and three operand tiles fit four blocks in the
+// shared memory of an sm_90 SM; batches here have 256 to some thousand rows, which larger tiles
+// would spread over too few SMs.
 #pragma once
 
 #include "portable.cuh"
