@@ -1,7 +1,8 @@
 """Registers, shared memory, spills and occupancy of every CUDA kernel, from the compiler.
 
-`python -m benchmarks.cuda_resources` compiles csrc/cuda/*.cu with nvcc for each architecture (no
-GPU and no torch needed), refuses warnings and spills above a ceiling, and prints a Markdown table;
+`python -m benchmarks.cuda_resources` compiles csrc/cuda/*.cu with nvcc as setup.py does, for every
+architecture from the PTX of the first (no GPU and no torch needed), refuses warnings and spills
+above a ceiling, and prints a Markdown table;
 `--write FILE` puts it between the markers of a document. It says what a kernel may use, not how
 fast it is.
 """
@@ -121,6 +122,7 @@ def _short(signature: str) -> str:
             break
     return (
         name.replace("Tf32Product", "TF32")
+        .replace("Bf16Product", "bf16")
         .replace("PlainProduct<float> ", "plain")
         .replace("PlainProduct<float>", "plain")
     )
@@ -132,10 +134,11 @@ def compile_all(architectures: list[str]) -> tuple[list[Kernel], str]:
     if nvcc is None:
         raise SystemExit("nvcc is not on PATH")
 
-    def compile_one(job: tuple[Path, str]) -> str:
-        source, architecture = job
+    targets = [f"-gencode=arch=compute_{architectures[0]},code=sm_{a}" for a in architectures]
+
+    def compile_one(source: Path) -> str:
         with tempfile.TemporaryDirectory() as folder:
-            command = [nvcc, "-std=c++20", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v"]
+            command = [nvcc, "-std=c++20", "-O3", *targets, "-Xptxas", "-v"]
             command += ["-Xcompiler", "-Wall,-Wextra", "-c", str(source), "-o", f"{folder}/out.o"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -143,9 +146,8 @@ def compile_all(architectures: list[str]) -> tuple[list[Kernel], str]:
         filtered = subprocess.run(["c++filt"], input=done.stderr, capture_output=True, text=True)
         return filtered.stdout
 
-    jobs = [(source, a) for source in sorted(SOURCES.glob("*.cu")) for a in architectures]
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
-        report = "\n".join(pool.map(compile_one, jobs))
+        report = "\n".join(pool.map(compile_one, sorted(SOURCES.glob("*.cu"))))
     warnings = "\n".join(line for line in report.splitlines() if "warning" in line.lower())
     return sorted(parse(report)), warnings
 

@@ -25,6 +25,7 @@ from mclrec_fast.errors import InputError
 from mclrec_fast.ops.philox import shuffle_order
 from mclrec_fast.sampling import SampleTable
 from mclrec_fast.training.experiment import for_this_machine, new_model, prepare_machine
+from mclrec_fast.training.graphs import GraphedStep, training_step
 from mclrec_fast.training.loop import sample_batch
 from mclrec_fast.training.schedules import TrainingStep
 
@@ -47,7 +48,7 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
     peak_before = machine.fma_peak(threads)
     table = SampleTable(log, split(log).train, config.model.max_length, device)
     model = new_model(log.n_classes, config, device)
-    step = TrainingStep(model, config)
+    step = training_step(model, config)
     model.train()
     times, tokens = _time_batches(table, step, config, batches, warm_up)
     peak_after = machine.fma_peak(threads)
@@ -71,7 +72,8 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "classes": log.n_classes,
         "model": config.model.model,
         "device": str(device),
-        "tf32": config.train.tf32,
+        "precision": config.train.precision,
+        "cuda_graphs": isinstance(step, GraphedStep),
         "data": log.source,
     }
 
@@ -111,8 +113,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="mclrec")
     parser.add_argument("--threads")
     parser.add_argument("--device", default="cpu")
+    for name in ("tf32", "bf16"):
+        parser.add_argument(
+            f"--{name}", action="store_const", const="true", help=f"on a GPU: {name} products"
+        )
     parser.add_argument(
-        "--tf32", action="store_const", const="true", help="on a GPU: allow TF32 products"
+        "--no-cuda-graphs",
+        action="store_const",
+        const="false",
+        dest="cuda_graphs",
+        help="on a GPU: launch by launch",
     )
     parser.add_argument("--batch", default="256", help="samples of a batch")
     parser.add_argument("--batches", type=int, default=120, help="timed batches, 100 or more")
@@ -120,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", metavar="FILE", help="a log (default: Beauty's shape, generated)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
-    named = ("backend", "schedule", "model", "threads", "device", "tf32")
+    named = ("backend", "schedule", "model", "threads", "device", "tf32", "bf16", "cuda_graphs")
     values = {name: getattr(arguments, name) for name in named} | {"batch_size": arguments.batch}
     try:
         given = {

@@ -29,6 +29,7 @@ Backend = Literal["torch", "native"]
 
 NAMESPACE = "mclrec_fast"
 BACKENDS = ("auto", "torch", "native")
+PRECISIONS = ("float32", "tf32", "bf16")
 MINIMUM_TORCH = (2, 13)
 REBUILD = 'rebuild with "pip install ." from the sources'
 _PACKAGE = Path(__file__).resolve().parent
@@ -280,15 +281,23 @@ def use_isa(name: str) -> Iterator[None]:
         _cpu.module.select_isa(before)
 
 
-def allow_tf32(value: bool) -> None:
-    """Let float32 products on GPUs round their factors to TF32, torch's own and the kernels' alike.
+def set_precision(word: str) -> None:
+    """Let float32 products on GPUs round their factors, torch's own and the kernels' alike.
 
-    Rankings never do. The setting holds for the whole process; torch and the kernels start with
-    False.
+    Torch has no bf16 for such products: under "bf16" its own take TF32. Rankings never round. The
+    setting holds for the whole process; torch and the kernels start with "float32".
+
+    Args:
+        word: "float32" (no rounding), "tf32" (to 11 significant bits) or "bf16" (to 8).
+
+    Raises:
+        InputError: another word.
     """
-    torch.backends.cuda.matmul.allow_tf32 = value
+    if word not in PRECISIONS:
+        raise InputError(f"precision={word!r} is unknown: use {', '.join(PRECISIONS)}")
+    torch.backends.cuda.matmul.allow_tf32 = word != "float32"
     if _cuda.module is not None:
-        _cuda.module.allow_tf32(value)
+        _cuda.module.set_precision(word)
 
 
 def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:

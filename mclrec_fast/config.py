@@ -118,6 +118,10 @@ class TrainConfig:
     threads: int | None = option(None, "CPU threads (default: all cores)", flag=True, low=1)
     device: str = option("cpu", "where to train", flag=True, choices=("cpu", "cuda"))
     tf32: bool = option(False, "on a GPU: round the factors of float32 products to TF32", flag=True)
+    bf16: bool = option(False, "on a GPU: round them to bf16, the coarser of the two", flag=True)
+    cuda_graphs: bool = option(
+        True, "on a GPU with its kernels: replay the updates of a batch as one graph", flag=True
+    )
     batch_size: int = option(256, "samples of a batch (B)", low=1)
     learning_rate: float = option(1e-3, "step size of both Adam optimizers", above=0)
     patience: int = option(10, "epochs without a better validation MRR@10 to stop after", low=1)
@@ -127,6 +131,11 @@ class TrainConfig:
         "also save the state every so many batches (always at the end of an epoch)",
         low=1,
     )
+
+    @property
+    def precision(self) -> str:
+        """What the factors of float32 products on a GPU are rounded to, see `_native`."""
+        return "bf16" if self.bf16 else "tf32" if self.tf32 else "float32"
 
 
 @dataclass(frozen=True)
@@ -258,11 +267,14 @@ def _check_together(config: Config) -> None:
         )
     if model.model == "mclrec" and model.hidden_size < 4:
         raise InputError("hidden_size must be at least 4: the augmenters narrow it to a quarter")
-    if config.train.tf32 and config.train.device != "cuda":
-        raise InputError(
-            f"tf32 is a mode of GPUs, but the device is {config.train.device}: leave it out "
-            "(--no-tf32), or give --device cuda"
-        )
+    for name in ("tf32", "bf16"):
+        if getattr(config.train, name) and config.train.device != "cuda":
+            raise InputError(
+                f"{name} is a mode of GPUs, but the device is {config.train.device}: leave it out "
+                f"(--no-{name}), or give --device cuda"
+            )
+    if config.train.tf32 and config.train.bf16:
+        raise InputError("tf32 and bf16 are two ways to round the same products: give one of them")
     if data.data is not None and data.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
 

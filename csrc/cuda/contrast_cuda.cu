@@ -44,7 +44,7 @@ class ScaledPair {
   // Cosine only: gradients of a and b from those of their unit rows, added to what `grads` holds if
   // `accumulate`.
   void backward(const Gradients<Real>& base, Real* scratch, Real* const (&grads)[2],
-                bool accumulate, bool tf32, void* stream) const {
+                bool accumulate, Precision precision, void* stream) const {
     Gradients<Real> job = base;
     job.views = 0;
     const std::int64_t numbers = static_cast<std::int64_t>(batch_) * depth_;
@@ -56,7 +56,7 @@ class ScaledPair {
       plan_->add_terms(side, view);
     }
     if (job.views == 0) return;
-    similarity_gradients(job, tf32, stream);
+    similarity_gradients(job, precision, stream);
     for (int side = 0; side < 2; ++side) {
       if (grads[side] == nullptr) continue;
       normalise_rows_backward<Real>(unit_[side], norm_[side], scratch + side * numbers, batch_,
@@ -127,7 +127,7 @@ void info_nce(const InfoNce<Real>& job, Real* values, Real* loss, void* stream) 
   strips.batch = static_cast<int>(job.batch);
   strips.depth = job.depth;
   pair.plan().add_strips(strips);
-  similarity_statistics(strips, job.tf32, stream);
+  similarity_statistics(strips, job.precision, stream);
   Losses<Real> losses{};
   losses.batch = static_cast<int>(job.batch);
   losses.losses = 1;
@@ -147,7 +147,7 @@ void info_nce_backward(const InfoNce<Real>& job, Real* values, const Real* grad_
   gradients.depth = job.depth;
   gradients.upstream[0] = grad_loss;
   if (job.cosine) {
-    pair.backward(gradients, scratch, grads, false, job.tf32, stream);
+    pair.backward(gradients, scratch, grads, false, job.precision, stream);
     return;
   }
   for (int side = 0; side < 2; ++side) {
@@ -156,7 +156,7 @@ void info_nce_backward(const InfoNce<Real>& job, Real* values, const Real* grad_
     view.grad_x = grads[side];
     pair.plan().add_terms(side, view);
   }
-  if (gradients.views > 0) similarity_gradients(gradients, job.tf32, stream);
+  if (gradients.views > 0) similarity_gradients(gradients, job.precision, stream);
 }
 
 template <typename Real>
@@ -179,7 +179,7 @@ void contrast(const Contrast<Real>& job, Real* values, std::int32_t* indices,
     parts.cl1->plan().add_strips(strips);
     parts.cl1->plan().add_pairs(sums);
   }
-  similarity_statistics(strips, job.tf32, stream);
+  similarity_statistics(strips, job.precision, stream);
   similarity_losses(sums, stream);
 }
 
@@ -202,9 +202,9 @@ void contrast_backward(const Contrast<Real>& job, Real* values, std::int32_t* in
     parts.meta.add_terms(which, view);
     if (dot_cl1 && which < 2) parts.cl1->plan().add_terms(which, view);
   }
-  if (gradients.views > 0) similarity_gradients(gradients, job.tf32, stream);
+  if (gradients.views > 0) similarity_gradients(gradients, job.precision, stream);
   if (parts.cl1 && job.cosine) {
-    parts.cl1->backward(gradients, scratch, {grads[0], grads[1]}, true, job.tf32, stream);
+    parts.cl1->backward(gradients, scratch, {grads[0], grads[1]}, true, job.precision, stream);
   }
 }
 

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "precision.h"
+
 namespace mclrec::cuda {
 
 // con(a, b), Eq. 8, as the mean over the 2B rows.
@@ -13,7 +15,8 @@ struct InfoNce {
   std::int64_t batch;
   int depth;
   double temperature;
-  bool cosine, tf32;
+  bool cosine;
+  Precision precision;
 };
 
 // L_cl1, L_cl2 and R of h1, h2, z1, z2.
@@ -23,7 +26,8 @@ struct Contrast {
   std::int64_t batch;
   int depth;
   double temperature;  // of L_cl1, as is `cosine`
-  bool cosine, cl1, tf32;
+  bool cosine, cl1;
+  Precision precision;
 };
 
 struct StateSize {

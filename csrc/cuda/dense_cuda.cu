@@ -49,31 +49,31 @@ void run_weight_gradients(const WeightGradients<typename Product::Real>& jobs, v
 }  // namespace
 
 template <>
-void dense(const Dense<float>& job, bool tf32, void* stream) {
-  tf32 ? run_dense<Tf32Product>(job, stream) : run_dense<PlainProduct<float>>(job, stream);
+void dense(const Dense<float>& job, Precision precision, void* stream) {
+  by_precision(precision, [&](auto product) { run_dense<decltype(product)>(job, stream); });
 }
 template <>
-void dense(const Dense<double>& job, bool, void* stream) {
+void dense(const Dense<double>& job, Precision, void* stream) {
   run_dense<PlainProduct<double>>(job, stream);
 }
 
 template <>
-void dense_input_gradient(const DenseInputGradient<float>& job, bool tf32, void* stream) {
-  tf32 ? run_input_gradient<Tf32Product>(job, stream)
-       : run_input_gradient<PlainProduct<float>>(job, stream);
+void dense_input_gradient(const DenseInputGradient<float>& job, Precision precision, void* stream) {
+  by_precision(precision,
+               [&](auto product) { run_input_gradient<decltype(product)>(job, stream); });
 }
 template <>
-void dense_input_gradient(const DenseInputGradient<double>& job, bool, void* stream) {
+void dense_input_gradient(const DenseInputGradient<double>& job, Precision, void* stream) {
   run_input_gradient<PlainProduct<double>>(job, stream);
 }
 
 template <>
-void dense_weight_gradients(const WeightGradients<float>& jobs, bool tf32, void* stream) {
-  tf32 ? run_weight_gradients<Tf32Product>(jobs, stream)
-       : run_weight_gradients<PlainProduct<float>>(jobs, stream);
+void dense_weight_gradients(const WeightGradients<float>& jobs, Precision precision, void* stream) {
+  by_precision(precision,
+               [&](auto product) { run_weight_gradients<decltype(product)>(jobs, stream); });
 }
 template <>
-void dense_weight_gradients(const WeightGradients<double>& jobs, bool, void* stream) {
+void dense_weight_gradients(const WeightGradients<double>& jobs, Precision, void* stream) {
   run_weight_gradients<PlainProduct<double>>(jobs, stream);
 }
 

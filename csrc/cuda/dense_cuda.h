@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "precision.h"
+
 namespace mclrec::cuda {
 
 // How many of `capacity` rows are real: all, or *on_device of them.
@@ -90,11 +92,11 @@ struct Sums {
 };
 
 template <typename Real>
-void dense(const Dense<Real>& job, bool tf32, void* stream);
+void dense(const Dense<Real>& job, Precision precision, void* stream);
 template <typename Real>
-void dense_input_gradient(const DenseInputGradient<Real>& job, bool tf32, void* stream);
+void dense_input_gradient(const DenseInputGradient<Real>& job, Precision precision, void* stream);
 template <typename Real>
-void dense_weight_gradients(const WeightGradients<Real>& jobs, bool tf32, void* stream);
+void dense_weight_gradients(const WeightGradients<Real>& jobs, Precision precision, void* stream);
 template <typename Real>
 void sum_partials(const Sums<Real>& jobs, void* stream);
 

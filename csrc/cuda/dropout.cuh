@@ -13,7 +13,7 @@ __device__ __forceinline__ bool keeps(const Dropout& dropout, std::uint32_t row,
   if (dropout.threshold == kKeepAll) return true;
   if (dropout.threshold == kHalf) {
     const PhiloxBlock block = philox(dropout.seed, static_cast<std::uint32_t>(e / 128), row,
-                                     dropout.stream, dropout.update);
+                                     dropout.stream, dropout.number());
     const int word = static_cast<int>(e % 128) / 32;
     const std::uint32_t bits = word == 0   ? block.word[0]
                                : word == 1 ? block.word[1]
@@ -21,8 +21,8 @@ __device__ __forceinline__ bool keeps(const Dropout& dropout, std::uint32_t row,
                                            : block.word[3];
     return bits >> (e % 32) & 1u;
   }
-  const PhiloxBlock block =
-      philox(dropout.seed, static_cast<std::uint32_t>(e / 8), row, dropout.stream, dropout.update);
+  const PhiloxBlock block = philox(dropout.seed, static_cast<std::uint32_t>(e / 8), row,
+                                   dropout.stream, dropout.number());
   const int word = static_cast<int>(e % 8) / 2;
   const std::uint32_t bits = word == 0   ? block.word[0]
                              : word == 1 ? block.word[1]
@@ -44,7 +44,7 @@ __device__ __forceinline__ Four<Real> drop_four(const Dropout& dropout, std::uin
     }
   } else if (dropout.threshold == kHalf) {
     const PhiloxBlock block = philox(dropout.seed, static_cast<std::uint32_t>(e / 128), row,
-                                     dropout.stream, dropout.update);
+                                     dropout.stream, dropout.number());
     const int word = static_cast<int>(e % 128) / 32;
     const std::uint32_t bits = word == 0   ? block.word[0]
                                : word == 1 ? block.word[1]
@@ -53,7 +53,7 @@ __device__ __forceinline__ Four<Real> drop_four(const Dropout& dropout, std::uin
     kept = bits >> (e % 32) & 15u;
   } else {
     const PhiloxBlock block = philox(dropout.seed, static_cast<std::uint32_t>(e / 8), row,
-                                     dropout.stream, dropout.update);
+                                     dropout.stream, dropout.number());
     const std::uint32_t low = e % 8 == 0 ? block.word[0] : block.word[2];
     const std::uint32_t high = e % 8 == 0 ? block.word[1] : block.word[3];
     kept = static_cast<unsigned>((low & 0xFFFFu) < dropout.threshold) |

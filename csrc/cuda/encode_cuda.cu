@@ -96,11 +96,12 @@ class Forward {
 
  private:
   Dropout hidden(int layer, DropoutSite site) const {
-    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site);
+    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site,
+                        shape_.counter);
   }
   Dropout attention(int layer) const {
-    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer,
-                        kSiteAttention);
+    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer, kSiteAttention,
+                        shape_.counter);
   }
 
   void full_attention(const Real* x, int layer, FullSaved<Real>& full) {
@@ -114,7 +115,7 @@ class Forward {
     qkv.bias[1] = w.key_bias, qkv.bias[2] = w.value_bias;
     qkv.c[1] = full.qkv + depth, qkv.c[2] = full.qkv + 2 * depth;
     qkv.c_stride = 3 * depth;
-    dense(qkv, shape_.tf32, stream_);
+    dense(qkv, shape_.precision, stream_);
     packed_attention(attention_job(shape_, full, attention(layer)), stream_);
   }
 
@@ -126,7 +127,7 @@ class Forward {
     const RowCount rows{shape_.packed.sequences, nullptr};
     gather_last(shape_.packed, depth, x, last.rows, stream_);
     dense(one_dense<Real>(rows, depth, depth, last.rows, w.query, w.query_bias, last.query),
-          shape_.tf32, stream_);
+          shape_.precision, stream_);
     // u_h = W_k,h^T q_h; q . b_k is the same for every key and drops out of the softmax.
     DenseInputGradient<Real> absorb =
         one_input_gradient<Real>(rows, size, depth, last.query, w.key, last.u);
@@ -136,7 +137,7 @@ class Forward {
     absorb.a_step = size;
     absorb.w_step = static_cast<std::int64_t>(size) * depth;
     absorb.c_step = depth;
-    dense_input_gradient(absorb, shape_.tf32, stream_);
+    dense_input_gradient(absorb, shape_.precision, stream_);
     last_token_attention(last_job(shape_, x, last, attention(layer)), stream_);
     // context_h = W_v,h y_h + b_v,h mass_h.
     Dense<Real> mix =
@@ -148,7 +149,7 @@ class Forward {
     mix.w_step = static_cast<std::int64_t>(size) * depth;
     mix.bias_step = mix.c_step = size;
     mix.bias_scale = last.mass;
-    dense(mix, shape_.tf32, stream_);
+    dense(mix, shape_.precision, stream_);
   }
 
   // Output projection, residual, norm, feed-forward, residual, norm.
@@ -157,7 +158,7 @@ class Forward {
     const int depth = shape_.depth, inner = shape_.inner;
     dense(one_dense<Real>(rows.count, depth, depth, block.context, w.output, w.output_bias,
                           saved_.sublayer),
-          shape_.tf32, stream_);
+          shape_.precision, stream_);
     residual_norm(
         ResidualNorm<Real>{rows, depth, x, saved_.sublayer, w.norm1, w.norm1_bias, shape_.eps,
                            hidden(layer, kSiteAttentionOutput), block.x1, block.norm1},
@@ -165,10 +166,10 @@ class Forward {
     Dense<Real> feed =
         one_dense<Real>(rows.count, depth, inner, block.x1, w.inner, w.inner_bias, block.active);
     feed.pre = block.pre;
-    dense(feed, shape_.tf32, stream_);
+    dense(feed, shape_.precision, stream_);
     dense(one_dense<Real>(rows.count, inner, depth, block.active, w.outer, w.outer_bias,
                           saved_.sublayer),
-          shape_.tf32, stream_);
+          shape_.precision, stream_);
     residual_norm(
         ResidualNorm<Real>{rows, depth, block.x1, saved_.sublayer, w.norm2, w.norm2_bias,
                            shape_.eps, hidden(layer, kSiteFeedForward), block.out, block.norm2},
@@ -214,8 +215,8 @@ class Forward {
 template <typename Real>
 class WeightWork {
  public:
-  WeightWork(Carver<Real>& partials, bool tf32, void* stream)
-      : partials_(partials), tf32_(tf32), stream_(stream) {}
+  WeightWork(Carver<Real>& partials, Precision precision, void* stream)
+      : partials_(partials), precision_(precision), stream_(stream) {}
 
   // dw [n, k] and, unless null, db [n]; see WeightGradientJob.
   void add(const RowCount& rows, const Real* dy, std::int64_t dy_stride, int n, const Real* x,
@@ -257,12 +258,12 @@ class WeightWork {
 
  private:
   void flush() {
-    if (products_.jobs > 0) dense_weight_gradients(products_, tf32_, stream_);
+    if (products_.jobs > 0) dense_weight_gradients(products_, precision_, stream_);
     products_.jobs = 0;
   }
 
   Carver<Real>& partials_;
-  bool tf32_;
+  Precision precision_;
   void* stream_;
   WeightGradients<Real> products_{};
   std::vector<SumJob<Real>> later_;
@@ -279,7 +280,7 @@ class Backward {
         carver_(job.scratch),
         saved_(carve_saved(shape_, saved_carver_)),
         scratch_(carve_scratch(shape_, carver_)),
-        weights_(carver_, shape_.tf32, stream) {}
+        weights_(carver_, shape_.precision, stream) {}
 
   void run() {
     const Packed& packed = shape_.packed;
@@ -306,11 +307,12 @@ class Backward {
 
  private:
   Dropout hidden(int layer, DropoutSite site) const {
-    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site);
+    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site,
+                        shape_.counter);
   }
   Dropout attention(int layer) const {
-    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer,
-                        kSiteAttention);
+    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer, kSiteAttention,
+                        shape_.counter);
   }
   const Real* input_of(int layer) const {
     return layer == 0 ? saved_.x : saved_.full[static_cast<std::size_t>(layer) - 1].block.out;
@@ -334,11 +336,11 @@ class Backward {
     DenseInputGradient<Real> active =
         one_input_gradient<Real>(count, depth, inner, kept.outer, w.outer, kept.inner);
     active.pre = saved.pre;
-    dense_input_gradient(active, shape_.tf32, stream_);
+    dense_input_gradient(active, shape_.precision, stream_);
     DenseInputGradient<Real> x1 =
         one_input_gradient<Real>(count, inner, depth, kept.inner, w.inner, scratch_.grad_x1);
     x1.add = scratch_.residual2;
-    dense_input_gradient(x1, shape_.tf32, stream_);
+    dense_input_gradient(x1, shape_.precision, stream_);
     norm_backward(NormBackward<Real>{rows, depth, scratch_.grad_x1, w.norm1, saved.norm1,
                                      hidden(layer, kSiteAttentionOutput), false, scratch_.residual1,
                                      kept.attended, split,
@@ -346,7 +348,7 @@ class Backward {
                   stream_);
     dense_input_gradient(
         one_input_gradient<Real>(count, depth, depth, kept.attended, w.output, grad_context),
-        shape_.tf32, stream_);
+        shape_.precision, stream_);
     weights_.add(count, kept.outer, depth, depth, saved.active, inner, inner, g.outer,
                  g.outer_bias);
     weights_.add(count, kept.inner, inner, inner, saved.x1, depth, depth, g.inner, g.inner_bias);
@@ -376,7 +378,7 @@ class Backward {
     mixture.a_step = size;
     mixture.w_step = head_weights;
     mixture.c_step = depth;
-    dense_input_gradient(mixture, shape_.tf32, stream_);
+    dense_input_gradient(mixture, shape_.precision, stream_);
     last_token_attention_backward(
         LastTokenBackward<Real>{
             Forward<Real>::last_job(shape_, input_of(layer), last, attention(layer)),
@@ -392,11 +394,11 @@ class Backward {
     query.a_step = depth;
     query.w_step = head_weights;
     query.c_step = size;
-    dense(query, shape_.tf32, stream_);
+    dense(query, shape_.precision, stream_);
     DenseInputGradient<Real> input = one_input_gradient<Real>(
         count, depth, depth, scratch_.grad_query, w.query, scratch_.grad_rows);
     input.add = scratch_.residual1;
-    dense_input_gradient(input, shape_.tf32, stream_);
+    dense_input_gradient(input, shape_.precision, stream_);
     add_to_last(packed, depth, scratch_.grad_rows, scratch_.grad_out, stream_);
 
     weights_.add(count, scratch_.grad_query, depth, depth, last.rows, depth, depth, g.query,
@@ -430,7 +432,7 @@ class Backward {
     input.w[1] = w.key, input.w[2] = w.value;
     input.a_stride = 3 * depth;
     input.add = scratch_.residual1;
-    dense_input_gradient(input, shape_.tf32, stream_);
+    dense_input_gradient(input, shape_.precision, stream_);
     Real* const grads[3] = {g.query, g.key, g.value};
     Real* const bias_grads[3] = {g.query_bias, g.key_bias, g.value_bias};
     for (int i = 0; i < 3; ++i) {

@@ -20,7 +20,8 @@ struct EncodeShape {
   double hidden_dropout, attention_dropout, eps;
   std::uint64_t seed;
   std::uint32_t update;
-  bool tf32;
+  const std::int64_t* counter;  // the update's number on the device, or null: see Dropout
+  Precision precision;
 };
 
 // Numbers of the workspace that encode fills and encode_backward reads, and of the latter's

@@ -18,15 +18,27 @@ struct Dropout {
   std::uint64_t seed;
   std::uint32_t stream, update, threshold;
   double scale;  // 1 / (1 - p)
+  // Where the update's number lies on the device, or null: it is `update`. A CUDA graph repeats the
+  // arguments of its launches, so what must differ from replay to replay is read from memory.
+  const std::int64_t* counter = nullptr;
+
+  MCLREC_HD std::uint32_t number() const {
+    return counter == nullptr ? update : static_cast<std::uint32_t>(*counter);
+  }
+  // The same site with the number read, for many draws.
+  MCLREC_HD Dropout read() const { return {seed, stream, number(), threshold, scale}; }
 };
 
 inline Dropout dropout_site(double p, std::uint64_t seed, std::uint32_t update, int layer,
-                            DropoutSite site) {
-  return {seed, philox_stream(kStreamDropout, static_cast<std::uint32_t>(layer), site), update,
+                            DropoutSite site, const std::int64_t* counter = nullptr) {
+  return {seed,
+          philox_stream(kStreamDropout, static_cast<std::uint32_t>(layer), site),
+          update,
           p == 0.0   ? kKeepAll
           : p == 0.5 ? kHalf
                      : dropout_threshold(p),
-          1.0 / (1.0 - p)};
+          1.0 / (1.0 - p),
+          counter};
 }
 
 // A packed batch on the device. Offsets are clamped to the capacity where they are read.

@@ -60,7 +60,7 @@ std::int64_t item_cross_entropy_scratch(std::int64_t batch, std::int64_t classes
 
 template <>
 void item_cross_entropy(const ItemCrossEntropy<float>& job, void* stream) {
-  job.tf32 ? run<Tf32Product>(job, stream) : run<PlainProduct<float>>(job, stream);
+  by_precision(job.precision, [&](auto product) { run<decltype(product)>(job, stream); });
 }
 template <>
 void item_cross_entropy(const ItemCrossEntropy<double>& job, void* stream) {

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "precision.h"
+
 namespace mclrec::cuda {
 
 template <typename Real>
@@ -12,7 +14,7 @@ struct ItemCrossEntropy {
   const std::int64_t* targets;  // [B]; one outside 0 .. V-1 makes the loss NaN
   std::int64_t batch, classes;  // B, V
   int depth;                    // D
-  bool tf32;
+  Precision precision;
   Real* scratch;     // [item_cross_entropy_scratch()]
   Real* loss;        // scalar: mean over B
   Real* grad_h;      // [B, D] d loss / d h, or null

@@ -29,9 +29,10 @@ struct LastSite {
   std::int64_t begin;
   std::uint32_t sequence;
   const LastToken<Real>& job;
+  Dropout dropout;
 
   __device__ __forceinline__ LastSite(const LastToken<Real>& job_, std::int64_t sequence_)
-      : sequence(static_cast<std::uint32_t>(sequence_)), job(job_) {
+      : sequence(static_cast<std::uint32_t>(sequence_)), job(job_), dropout(job_.dropout.read()) {
     const Span span = span_of(job.packed.offsets, job.packed.capacity, sequence_);
     begin = span.begin;
     n = span.end - span.begin;
@@ -51,7 +52,7 @@ struct LastSite {
   __device__ __forceinline__ bool kept(int head, int j) const {
     const std::uint64_t count = static_cast<std::uint64_t>(n), padded = (count + 31) / 32 * 32;
     const std::uint64_t row = static_cast<std::uint64_t>(head) * count + count - 1;
-    return keeps(job.dropout, sequence, row * padded + static_cast<unsigned>(j));
+    return keeps(dropout, sequence, row * padded + static_cast<unsigned>(j));
   }
 };
 

@@ -28,9 +28,10 @@ struct AttentionSite {
   std::int64_t begin;
   bool wide;
   const Attention<Real>& job;
+  Dropout dropout;
 
   __device__ __forceinline__ AttentionSite(const Attention<Real>& job_, std::int64_t block)
-      : job(job_) {
+      : job(job_), dropout(job_.dropout.read()) {
     sequence = static_cast<std::uint32_t>(block / job.heads);
     head = static_cast<int>(block % job.heads);
     const Span span = span_of(job.offsets, job.capacity, sequence);
@@ -59,7 +60,7 @@ struct AttentionSite {
     const std::uint64_t padded = (static_cast<std::uint64_t>(n) + 31) / 32 * 32;
     const std::uint64_t row =
         static_cast<std::uint64_t>(head) * static_cast<std::uint64_t>(n) + static_cast<unsigned>(i);
-    return keeps(job.dropout, sequence, row * padded + static_cast<unsigned>(j));
+    return keeps(dropout, sequence, row * padded + static_cast<unsigned>(j));
   }
 };
 

@@ -1,6 +1,6 @@
 // The few spots where a kernel's source depends on who compiles it: nvcc for a GPU, or an ordinary
 // C++ compiler with the emulation of tests/cuda_emulation (MCLREC_CUDA_EMULATION). Launching,
-// shared memory, 16-byte loads, asynchronous copies, the TF32 tensor-core product.
+// shared memory, 16-byte loads, asynchronous copies, the tensor-core products.
 #pragma once
 
 #ifdef MCLREC_CUDA_EMULATION
@@ -200,6 +200,34 @@ __device__ __forceinline__ void mma_tf32(float (&d)[4], const std::uint32_t (&a)
 #else
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// Two floats as bf16 (8 significant bits), rounded to nearest even: the first in the low half.
+__device__ __forceinline__ std::uint32_t to_bf16_pair(float first, float second) {
+#ifdef MCLREC_CUDA_EMULATION
+  return ::emulation::to_bf16_pair(first, second);
+#else
+  std::uint32_t bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(bits) : "f"(second), "f"(first));
+  return bits;
+#endif
+}
+
+// d += a b: 16 x 16 by 16 x 8, one warp, pairs of bf16. With g and t as above a lane holds
+//   a[0] (g, 2t .. 2t + 1)  a[1] (g + 8, 2t ..)  a[2] (g, 2t + 8 ..)  a[3] (g + 8, 2t + 8 ..)
+//   b[0] (2t .. 2t + 1, g)  b[1] (2t + 8 .., g)
+// and d as above.
+__device__ __forceinline__ void mma_bf16(float (&d)[4], const std::uint32_t (&a)[4],
+                                         const std::uint32_t (&b)[2]) {
+#ifdef MCLREC_CUDA_EMULATION
+  ::emulation::mma_m16n8k16_bf16(d, a, b);
+#else
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
       "{%8, %9}, {%0, %1, %2, %3};\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

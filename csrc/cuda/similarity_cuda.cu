@@ -24,22 +24,22 @@ void gradients(const Gradients<typename Product::Real>& job, void* stream) {
 }  // namespace
 
 template <>
-void similarity_statistics(const Statistics<float>& job, bool tf32, void* stream) {
-  tf32 ? statistics<Tf32Product>(job, stream) : statistics<PlainProduct<float>>(job, stream);
+void similarity_statistics(const Statistics<float>& job, Precision precision, void* stream) {
+  by_precision(precision, [&](auto product) { statistics<decltype(product)>(job, stream); });
 }
 
 template <>
-void similarity_statistics(const Statistics<double>& job, bool, void* stream) {
+void similarity_statistics(const Statistics<double>& job, Precision, void* stream) {
   statistics<PlainProduct<double>>(job, stream);
 }
 
 template <>
-void similarity_gradients(const Gradients<float>& job, bool tf32, void* stream) {
-  tf32 ? gradients<Tf32Product>(job, stream) : gradients<PlainProduct<float>>(job, stream);
+void similarity_gradients(const Gradients<float>& job, Precision precision, void* stream) {
+  by_precision(precision, [&](auto product) { gradients<decltype(product)>(job, stream); });
 }
 
 template <>
-void similarity_gradients(const Gradients<double>& job, bool, void* stream) {
+void similarity_gradients(const Gradients<double>& job, Precision, void* stream) {
   gradients<PlainProduct<double>>(job, stream);
 }
 

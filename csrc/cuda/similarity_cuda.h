@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "precision.h"
+
 namespace mclrec::cuda {
 
 inline constexpr int kMaxStrips = 14;  // four self and six cross, and four of an L_cl1 of its own
@@ -104,13 +106,12 @@ struct Gradients {
   const Real* upstream[kMaxLosses];  // scalars on the device
 };
 
-// `tf32`: multiply on tensor cores (float only; ignored in double).
 template <typename Real>
-void similarity_statistics(const Statistics<Real>& job, bool tf32, void* stream);
+void similarity_statistics(const Statistics<Real>& job, Precision precision, void* stream);
 template <typename Real>
 void similarity_losses(const Losses<Real>& job, void* stream);
 template <typename Real>
-void similarity_gradients(const Gradients<Real>& job, bool tf32, void* stream);
+void similarity_gradients(const Gradients<Real>& job, Precision precision, void* stream);
 
 // unit = x / max(|x|, eps) row by row, and the lengths. unit [B, D] contiguous, norm [B].
 template <typename Real>

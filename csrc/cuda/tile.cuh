@@ -1,7 +1,7 @@
 // The matrix product all dense kernels share: one block of 128 threads makes a 64 x 64 tile of
-// A B, both operands in shared memory. Two ways of multiplying, plain (FMA, float or double) and
-// TF32 (tensor cores, float), leave the result in the same lanes, so what a kernel does with it
-// (softmax, statistics, an epilogue) is written once.
+// A B, both operands in shared memory. Three ways of multiplying, plain (FMA, float or double),
+// TF32 and bf16 (tensor cores, float), leave the result in the same lanes, so what a kernel does
+// with it (softmax, statistics, an epilogue) is written once.
 //
 // Why 64 x 64 and 4 warps: the accumulators take 32 registers a thread, leaving room for two
 // more sets (a tile's gradients and their sum), and three operand tiles fit four blocks in the
@@ -10,6 +10,7 @@
 #pragma once
 
 #include "portable.cuh"
+#include "precision.h"
 
 namespace mclrec::cuda {
 
@@ -137,7 +138,7 @@ struct PlainProduct {
   }
 };
 
-// --- the tensor-core product --------------------------------------------------------------------
+// --- the tensor-core products -------------------------------------------------------------------
 
 // Operands are rounded to TF32 (relative error 2^-11), products and sums are float32.
 struct Tf32Product {
@@ -184,6 +185,61 @@ struct Tf32Product {
   }
 };
 
+// Operands are rounded to bf16 (relative error 2^-8), products and sums are float32. The numbers
+// are read from the same places as for TF32, without meeting a bank twice: depth 2 t and 2 t + 1 of
+// an mma are t and t + 4 of the tile, in both operands.
+struct Bf16Product {
+  using Real = float;
+
+  // As PlainProduct::multiply; `depth` a multiple of 8.
+  template <typename OperandA, typename OperandB>
+  static __device__ __forceinline__ void multiply(Fragment<float>& result, const OperandA& a,
+                                                  const OperandB& b, int depth) {
+    const int row = fragment_row(0), g = lane_index() / 4, t = lane_index() % 4;
+    for (int k = 0; k < depth; k += 16) {
+      const bool full = k + 8 < depth;  // else the second half of the mma is zeros
+      const std::uint32_t left[4] = {pair(a, k + t, row), pair(a, k + t, row + 8),
+                                     full ? pair(a, k + 8 + t, row) : 0u,
+                                     full ? pair(a, k + 8 + t, row + 8) : 0u};
+#pragma unroll kUnroll < float>
+      for (int n = 0; n < kTileParts; ++n) {
+        const std::uint32_t right[2] = {pair(b, k + t, 8 * n + g),
+                                        full ? pair(b, k + 8 + t, 8 * n + g) : 0u};
+        mma_bf16(result.value[n], left, right);
+      }
+    }
+  }
+
+  // As PlainProduct::multiply_fragment. Two neighbouring parts of W make one mma, as they lie.
+  template <typename OperandB>
+  static __device__ __forceinline__ void multiply_fragment(Fragment<float>& result,
+                                                           const Fragment<float>& w,
+                                                           const OperandB& b) {
+    const int g = lane_index() / 4, t = lane_index() % 4;
+#pragma unroll kUnroll < float>
+    for (int m = 0; m < kTileParts; m += 2) {
+      const float (&low)[4] = w.value[m], (&high)[4] = w.value[m + 1];
+      const std::uint32_t left[4] = {to_bf16_pair(low[0], low[1]), to_bf16_pair(low[2], low[3]),
+                                     to_bf16_pair(high[0], high[1]),
+                                     to_bf16_pair(high[2], high[3])};
+      const int j = 8 * m + 2 * t;
+#pragma unroll kUnroll < float>
+      for (int n = 0; n < kTileParts; ++n) {
+        const int column = 8 * n + g;
+        const std::uint32_t right[2] = {to_bf16_pair(b.at(j, column), b.at(j + 1, column)),
+                                        to_bf16_pair(b.at(j + 8, column), b.at(j + 9, column))};
+        mma_bf16(result.value[n], left, right);
+      }
+    }
+  }
+
+ private:
+  template <typename Operand>
+  static __device__ __forceinline__ std::uint32_t pair(const Operand& operand, int k, int i) {
+    return to_bf16_pair(operand.at(k, i), operand.at(k + 4, i));
+  }
+};
+
 // total += W B as Product::multiply_fragment makes it, by way of a sum of the tile's own: the
 // rounding of a long sum then grows with the number of its tiles, not of its terms.
 template <typename Product, typename OperandB>
@@ -194,6 +250,19 @@ __device__ __forceinline__ void add_product(Fragment<typename Product::Real>& to
   tile.clear();
   Product::multiply_fragment(tile, w, b);
   total.add(tile);
+}
+
+// Calls run(product) with the product of that precision.
+template <typename Run>
+inline void by_precision(Precision precision, Run&& run) {
+  switch (precision) {
+    case Precision::kFloat32:
+      return run(PlainProduct<float>());
+    case Precision::kTf32:
+      return run(Tf32Product());
+    case Precision::kBf16:
+      return run(Bf16Product());
+  }
 }
 
 // --- operand tiles ------------------------------------------------------------------------------

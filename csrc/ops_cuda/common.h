@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "../cuda/precision.h"
 #include "../cuda/status_cuda.h"
 #include "../ops_cpu/checks.h"
 
@@ -24,8 +25,9 @@
 
 namespace mclrec {
 
-// Whether products may round their operands to TF32; see module.cpp.
-bool tf32_allowed();
+// What products make of their float32 factors; see precision.cpp.
+cuda::Precision precision();
+void set_precision(cuda::Precision value);
 
 inline bool on_device(const Tensor& tensor) {
 #ifdef MCLREC_CUDA_EMULATION

@@ -34,7 +34,7 @@ cuda::Contrast<T> make_job(const Views& views, double temperature, bool cosine, 
           temperature,
           cosine,
           cl1,
-          tf32_allowed()};
+          precision()};
 }
 
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;

@@ -1,6 +1,7 @@
-// CUDA registration of encode and its backward pass: checks, allocation, the launches. Values on
-// the device (items, positions, offsets) are not checked, which would wait for it; the kernels
-// clamp them.
+// CUDA registration of encode and its backward pass, each also with the update's number on the
+// device (encode_counted): checks, allocation, the launches. Values on the device (items,
+// positions, offsets, that number) are not checked, which would wait for it; the kernels clamp
+// them, and take the number's low 32 bits.
 #include <array>
 #include <limits>
 #include <optional>
@@ -16,7 +17,22 @@
 namespace mclrec {
 namespace {
 
-// The arguments of both ops, checked, contiguous and aligned.
+// The number of the update: given, or on the device.
+struct Update {
+  uint32_t number;
+  const int64_t* counter;
+
+  Update(const char* op, int64_t given) : number(static_cast<uint32_t>(given)), counter(nullptr) {
+    check(given >= 0 && given <= std::numeric_limits<uint32_t>::max(), op,
+          ": update must be in 0..2^32-1, got ", given);
+  }
+  Update(const char* op, const Tensor& on_device, const Tensor& like)
+      : number(0), counter(read_pointer<int64_t>(on_device)) {
+    check_device_tensor(op, "update", on_device, ScalarType::Long, {}, like);
+  }
+};
+
+// The arguments of all ops, checked, contiguous and aligned.
 struct Arguments {
   Tensor items, positions, offsets;  // [T], [T], [S + 1]
   std::vector<Tensor> weights;
@@ -25,7 +41,7 @@ struct Arguments {
   Arguments(const char* op, const Tensor& items_in, const Tensor& positions_in,
             const Tensor& offsets_in, const std::vector<Tensor>& weights_in, int64_t heads,
             double hidden_dropout, double attention_dropout, double eps, int64_t seed,
-            int64_t update)
+            const Update& update)
       : items(aligned(items_in)), positions(aligned(positions_in)), offsets(aligned(offsets_in)) {
     const int64_t layers =
         (static_cast<int64_t>(weights_in.size()) - cuda::kEmbeddingWeights) / cuda::kLayerWeights;
@@ -48,8 +64,6 @@ struct Arguments {
     check(hidden_dropout >= 0.0 && hidden_dropout < 1.0 && attention_dropout >= 0.0 &&
               attention_dropout < 1.0,
           op, ": dropout must be in [0, 1), got ", hidden_dropout, " and ", attention_dropout);
-    check(update >= 0 && update <= std::numeric_limits<uint32_t>::max(), op,
-          ": update must be in 0..2^32-1, got ", update);
     shape = {{read_pointer<int32_t>(items), read_pointer<int32_t>(positions),
               read_pointer<int32_t>(offsets), items.size(0), offsets.size(0) - 1},
              weights[0].size(0),
@@ -62,8 +76,9 @@ struct Arguments {
              attention_dropout,
              eps,
              static_cast<uint64_t>(seed),
-             static_cast<uint32_t>(update),
-             tf32_allowed()};
+             update.number,
+             update.counter,
+             precision()};
   }
 
   template <class T>
@@ -133,17 +148,33 @@ std::tuple<Tensor, Tensor> run_forward(const Arguments& arguments, bool save) {
   return {h, save ? workspace : allocate(like, {0})};
 }
 
+std::tuple<Tensor, Tensor> run_forward(const Arguments& arguments, bool save) {
+  return arguments.weights[0].scalar_type() == ScalarType::Float
+             ? run_forward<float>(arguments, save)
+             : run_forward<double>(arguments, save);
+}
+
 // (h [S, D], what the backward pass needs [*]; [0] unless `save`).
 std::tuple<Tensor, Tensor> encode(const Tensor& items, const Tensor& positions,
                                   const Tensor& offsets, const std::vector<Tensor>& weights,
                                   int64_t heads, double hidden_dropout, double attention_dropout,
                                   double eps, int64_t seed, int64_t update, bool save) {
-  const Arguments arguments("encode", items, positions, offsets, weights, heads, hidden_dropout,
-                            attention_dropout, eps, seed, update);
-  if (arguments.weights[0].scalar_type() == ScalarType::Float) {
-    return run_forward<float>(arguments, save);
-  }
-  return run_forward<double>(arguments, save);
+  const char* op = "encode";
+  return run_forward(Arguments(op, items, positions, offsets, weights, heads, hidden_dropout,
+                               attention_dropout, eps, seed, Update(op, update)),
+                     save);
+}
+
+// The same with the update's number on the device, int64 [].
+std::tuple<Tensor, Tensor> encode_counted(const Tensor& items, const Tensor& positions,
+                                          const Tensor& offsets, const std::vector<Tensor>& weights,
+                                          int64_t heads, double hidden_dropout,
+                                          double attention_dropout, double eps, int64_t seed,
+                                          const Tensor& update, bool save) {
+  const char* op = "encode_counted";
+  return run_forward(Arguments(op, items, positions, offsets, weights, heads, hidden_dropout,
+                               attention_dropout, eps, seed, Update(op, update, items)),
+                     save);
 }
 
 // Tokens sorted by item, stably: (sorted keys int32 [T], order int64 [T]).
@@ -204,23 +235,44 @@ std::vector<Tensor> run_backward(const Tensor& grad_h_in, const Arguments& argum
   return grads;
 }
 
+std::vector<Tensor> run_backward(const Tensor& grad_h, const Arguments& arguments,
+                                 const Tensor& saved) {
+  return arguments.weights[0].scalar_type() == ScalarType::Float
+             ? run_backward<float>(grad_h, arguments, saved)
+             : run_backward<double>(grad_h, arguments, saved);
+}
+
 // One gradient a weight; the item embedding's row 0 gets none.
 std::vector<Tensor> encode_backward(const Tensor& grad_h, const Tensor& items,
                                     const Tensor& positions, const Tensor& offsets,
                                     const std::vector<Tensor>& weights, const Tensor& saved,
                                     int64_t heads, double hidden_dropout, double attention_dropout,
                                     double eps, int64_t seed, int64_t update) {
-  const Arguments arguments("encode_backward", items, positions, offsets, weights, heads,
-                            hidden_dropout, attention_dropout, eps, seed, update);
-  if (arguments.weights[0].scalar_type() == ScalarType::Float) {
-    return run_backward<float>(grad_h, arguments, saved);
-  }
-  return run_backward<double>(grad_h, arguments, saved);
+  const char* op = "encode_backward";
+  return run_backward(grad_h,
+                      Arguments(op, items, positions, offsets, weights, heads, hidden_dropout,
+                                attention_dropout, eps, seed, Update(op, update)),
+                      saved);
+}
+
+std::vector<Tensor> encode_counted_backward(const Tensor& grad_h, const Tensor& items,
+                                            const Tensor& positions, const Tensor& offsets,
+                                            const std::vector<Tensor>& weights, const Tensor& saved,
+                                            int64_t heads, double hidden_dropout,
+                                            double attention_dropout, double eps, int64_t seed,
+                                            const Tensor& update) {
+  const char* op = "encode_counted_backward";
+  return run_backward(grad_h,
+                      Arguments(op, items, positions, offsets, weights, heads, hidden_dropout,
+                                attention_dropout, eps, seed, Update(op, update, items)),
+                      saved);
 }
 
 MCLREC_CUDA_LIBRARY_IMPL(m) {
   m.impl("encode", TORCH_BOX(&encode));
   m.impl("encode_backward", TORCH_BOX(&encode_backward));
+  m.impl("encode_counted", TORCH_BOX(&encode_counted));
+  m.impl("encode_counted_backward", TORCH_BOX(&encode_counted_backward));
 }
 
 }  // namespace

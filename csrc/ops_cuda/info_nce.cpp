@@ -25,7 +25,7 @@ cuda::InfoNce<T> make_job(const Tensor& a, const Tensor& b, double temperature, 
   return {read_pointer<T>(a), read_pointer<T>(b),
           a.size(0),          static_cast<int>(a.size(1)),
           temperature,        cosine,
-          tf32_allowed()};
+          precision()};
 }
 
 template <class T>

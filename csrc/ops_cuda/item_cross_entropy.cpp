@@ -20,7 +20,7 @@ void run(const Tensor& h, const Tensor& items, const Tensor& targets, const Tens
   cuda::item_cross_entropy(
       cuda::ItemCrossEntropy<T>{read_pointer<T>(h), read_pointer<T>(items),
                                 read_pointer<int64_t>(targets), h.size(0), items.size(0), depth,
-                                tf32_allowed(), write_pointer<T>(scratch), write_pointer<T>(loss),
+                                precision(), write_pointer<T>(scratch), write_pointer<T>(loss),
                                 wants_h ? write_pointer<T>(grad_h) : nullptr,
                                 grad_items.numel() > 0 ? write_pointer<T>(grad_items) : nullptr},
       scope.stream());

@@ -1,14 +1,16 @@
 // The Python module mclrec_fast._C_cuda. Importing it registers the CUDA kernels (each op file does
-// so at load time); the module itself tells what was built and holds the TF32 switch.
+// so at load time); the module itself tells what was built and holds the switch of the products'
+// precision.
 #include <Python.h>
 #include <torch/headeronly/version.h>
 
+#include "../cuda/precision.h"
 #include "../cuda/status_cuda.h"
 
 namespace mclrec {
 
-bool tf32_allowed();
-void allow_tf32(bool value);
+cuda::Precision precision();
+void set_precision(cuda::Precision value);
 
 }  // namespace mclrec
 
@@ -21,21 +23,29 @@ PyObject* build_info(PyObject*, PyObject*) {
                        PyUnicode_FromFormat("%d.%d", version / 1000, version % 1000 / 10));
 }
 
-// allow_tf32(bool): whether later launches of float32 products may use TF32.
-PyObject* allow_tf32(PyObject*, PyObject* argument) {
-  const int value = PyObject_IsTrue(argument);
-  if (value < 0) return nullptr;
-  mclrec::allow_tf32(value != 0);
-  Py_RETURN_NONE;
+// In the order of cuda::Precision.
+const char* const precisions[] = {"float32", "tf32", "bf16"};
+
+// set_precision(word): what later launches make of the factors of float32 products.
+PyObject* set_precision(PyObject*, PyObject* argument) {
+  for (int i = 0; i < 3 && PyUnicode_Check(argument); ++i) {
+    if (PyUnicode_CompareWithASCIIString(argument, precisions[i]) != 0) continue;
+    mclrec::set_precision(static_cast<mclrec::cuda::Precision>(i));
+    Py_RETURN_NONE;
+  }
+  return PyErr_Format(PyExc_ValueError, "precision must be float32, tf32 or bf16, got %R",
+                      argument);
 }
 
-// tf32_allowed() -> bool.
-PyObject* tf32_allowed(PyObject*, PyObject*) { return PyBool_FromLong(mclrec::tf32_allowed()); }
+// precision() -> word.
+PyObject* precision(PyObject*, PyObject*) {
+  return PyUnicode_FromString(precisions[static_cast<int>(mclrec::precision())]);
+}
 
 PyMethodDef methods[] = {
     {"build_info", build_info, METH_NOARGS, "What was built, against which torch and CUDA."},
-    {"allow_tf32", allow_tf32, METH_O, "Let float32 products round their operands to TF32."},
-    {"tf32_allowed", tf32_allowed, METH_NOARGS, "Whether float32 products may use TF32."},
+    {"set_precision", set_precision, METH_O, "Round the factors of float32 products to this."},
+    {"precision", precision, METH_NOARGS, "What the factors of float32 products are rounded to."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyModuleDef definition = {PyModuleDef_HEAD_INIT,

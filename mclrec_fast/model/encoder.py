@@ -16,7 +16,7 @@ class EncodeOptions(NamedTuple):
     attention_dropout: float
     eps: float
     seed: int
-    update: int
+    update: int | Tensor
 
 
 class EncoderLayer(nn.Module):
@@ -67,14 +67,15 @@ class Encoder(nn.Module):
         return list(self.parameters())
 
     def forward(
-        self, packed: PackedSequences, *, seed: int, update: int, backend: str = "auto"
+        self, packed: PackedSequences, *, seed: int, update: int | Tensor, backend: str = "auto"
     ) -> Tensor:
         """The representation of each sequence; dropout is active in training mode only.
 
         Args:
             packed: S sequences.
             seed: the 64-bit key of the dropout draws.
-            update: number of the update, which makes the draws of every update differ.
+            update: number of the update, which makes the draws of every update differ; a number
+                or an int64 scalar on the device, see `ops.encode`.
             backend: who computes it, see `ops.encode`.
 
         Returns:
@@ -84,7 +85,7 @@ class Encoder(nn.Module):
             packed, self.weights(), **self.options(seed, update)._asdict(), backend=backend
         )
 
-    def options(self, seed: int, update: int) -> EncodeOptions:
+    def options(self, seed: int, update: int | Tensor) -> EncodeOptions:
         """The numbers `ops.encode` takes, in the operator's order; see `forward`."""
         return EncodeOptions(
             heads=self.config.heads,

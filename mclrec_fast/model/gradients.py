@@ -26,7 +26,12 @@ class Gradients(Protocol):
     """The gradients of both objectives at the weights as they are."""
 
     def encoder(
-        self, views: PackedSequences, targets: Tensor, update: int, *, with_augmenters: bool
+        self,
+        views: PackedSequences,
+        targets: Tensor,
+        update: int | Tensor,
+        *,
+        with_augmenters: bool,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Those of L0.
 
@@ -34,7 +39,7 @@ class Gradients(Protocol):
             views: the B histories and both views of each (3B rows); the histories alone where
                 nothing contrasts the views.
             targets: int64 [B].
-            update: number of the update.
+            update: number of the update, see `ops.encode`.
             with_augmenters: whether the gradients of the augmenters are wanted too.
 
         Returns:
@@ -43,13 +48,13 @@ class Gradients(Protocol):
         """
 
     def augmenters(
-        self, views: PackedSequences, update: int
+        self, views: PackedSequences, update: int | Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Those of L1, the encoder being fixed.
 
         Args:
             views: the first views of all histories, then the second (2B rows).
-            update: number of the update.
+            update: number of the update, see `ops.encode`.
 
         Returns:
             The loss `augmenter` (L1), and a gradient of each weight of the augmenters.
@@ -64,7 +69,12 @@ class AutogradGradients:
         self._model, self._contrast, self._train = model, config.contrast, config.train
 
     def encoder(
-        self, views: PackedSequences, targets: Tensor, update: int, *, with_augmenters: bool
+        self,
+        views: PackedSequences,
+        targets: Tensor,
+        update: int | Tensor,
+        *,
+        with_augmenters: bool,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """See `Gradients`."""
         encoder, batch = self._model.encoder, len(targets)
@@ -87,7 +97,7 @@ class AutogradGradients:
         return _detached(losses), _differentiate(objective, weights)
 
     def augmenters(
-        self, views: PackedSequences, update: int
+        self, views: PackedSequences, update: int | Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """See `Gradients`."""
         with torch.no_grad():
@@ -96,7 +106,7 @@ class AutogradGradients:
         gradients = _differentiate(objective, self._model.augmenter_weights())
         return _detached({"augmenter": objective}), gradients
 
-    def _encode(self, views: PackedSequences, update: int) -> Tensor:
+    def _encode(self, views: PackedSequences, update: int | Tensor) -> Tensor:
         train = self._train
         h: Tensor = self._model.encoder(
             views, seed=train.seed, update=update, backend=train.backend

@@ -59,11 +59,16 @@ class KernelGradients:
 
     @torch.inference_mode()
     def encoder(
-        self, views: PackedSequences, targets: Tensor, update: int, *, with_augmenters: bool
+        self,
+        views: PackedSequences,
+        targets: Tensor,
+        update: int | Tensor,
+        *,
+        with_augmenters: bool,
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Those of L0."""
         batch, weights = len(targets), self._weights
-        options = self._model.encoder.options(self._seed, update)
+        options = self._model.encoder.options(self._seed, int(update))
         h, saved = _OPS.encode.default(*views, weights, *options, True)  # [3B, D]
         rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
             h[:batch], weights[0], targets, True, True
@@ -90,10 +95,10 @@ class KernelGradients:
 
     @torch.inference_mode()
     def augmenters(
-        self, views: PackedSequences, update: int
+        self, views: PackedSequences, update: int | Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Those of L1."""
-        options = self._model.encoder.options(self._seed, update)
+        options = self._model.encoder.options(self._seed, int(update))
         h, _ = _OPS.encode.default(*views, self._weights, *options, False)  # [2B, D]
         terms, _, gradients = self._contrast_gradients(
             h, self._in_augmenters, of_views=False, of_augmenters=True

@@ -138,7 +138,7 @@ def encode(
     attention_dropout: float,
     eps: float,
     seed: int,
-    update: int,
+    update: int | Tensor,
     backend: str = "auto",
 ) -> Tensor:
     """The representation of each sequence: the encoder's output at its last token.
@@ -159,7 +159,8 @@ def encode(
         attention_dropout: probability of dropping an attention probability, 0 <= p < 1.
         eps: added to the variance in every layer norm.
         seed: key of the dropout masks, 64 bits.
-        update: number of the update, 0 .. 2**32 - 1.
+        update: number of the update, 0 .. 2**32 - 1; or that number in an int64 scalar on the
+            device, which CUDA kernels read when they run: a CUDA graph draws anew in every replay.
         backend: "auto", "torch" or "native".
 
     Returns:
@@ -178,13 +179,21 @@ def encode(
             raise ValueError(f"encode: {name} must be in [0, 1), got {p}")
     if not eps >= 0.0:
         raise ValueError(f"encode: eps must be at least 0, got {eps}")
-    check_update("update", update)
+    op = torch.ops.mclrec_fast.encode
+    if isinstance(update, Tensor):
+        check_tensor("encode", "update", update, torch.int64, 0)
+        check_same_device("encode", items=packed.items, update=update)
+        op = torch.ops.mclrec_fast.encode_counted
+    else:
+        check_update("update", update)
     seed = signed_seed(seed)
     if _native.backend(backend, packed.items.device, "encode") == "native":
         save = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
         options = (heads, hidden_dropout, attention_dropout, eps, seed, update)
-        h: Tensor = torch.ops.mclrec_fast.encode(*packed, weights, *options, save)[0]
+        h: Tensor = op(*packed, weights, *options, save)[0]
         return h
+    update = int(update)
+    check_update("update", update)
     _check_values(packed, weights)
     return _reference(
         packed,

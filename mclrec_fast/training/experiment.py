@@ -24,6 +24,7 @@ from ..sampling import SampleTable
 from . import checkpoint
 from .checkpoint import Progress
 from .console import Console
+from .graphs import training_step
 from .interrupt import StopRequest
 from .loop import Training, finite_ranks
 from .report import Rank, final_report, measure, peak_rss_mb, popularity_report, say_table
@@ -38,14 +39,13 @@ from .run_directory import (
     default_path,
     read_json,
 )
-from .schedules import TrainingStep
 from .trained import Trained, load_trained
 
 _INITIALISING = Lock()
 
 CHANGEABLE = (
     "data", "epochs", "max_steps", "patience", "threads", "device", "backend", "tf32",
-    "eval_batch_size", "checkpoint_steps", "reader",
+    "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader",
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
 
@@ -134,8 +134,9 @@ def evaluate(path: Path, given: Mapping[str, Given], console: Console) -> dict[s
         RunError: a score is not finite.
     """
     trained = load_trained(path)
-    if "tf32" not in given and "device" in given and given["device"].value == "cpu":
-        given = {**given, "tf32": Given(False, "--device cpu")}  # a mode of GPUs
+    if "device" in given and given["device"].value == "cpu":  # these are modes of GPUs
+        off = {name: Given(False, "--device cpu") for name in ("tf32", "bf16")}
+        given = {**off, **given}
     config = changed(for_this_machine(trained.config), given)
     device = prepare_machine(config)
     data = load_run_data(config, console)
@@ -209,7 +210,7 @@ def prepare_machine(config: Config) -> torch.device:
     device = torch.device(config.train.device)
     _native.backend(config.train.backend, device)
     if device.type == "cuda":
-        _native.allow_tf32(config.train.tf32)
+        _native.set_precision(config.train.precision)
     torch.set_num_threads(config.train.threads or 1)
     return device
 
@@ -239,7 +240,7 @@ def _train(
     if config.model.model == "popularity":
         return popularity_report(config, data, device, directory, console)
     model = new_model(data.log.n_classes, config, device)
-    step = TrainingStep(model, config)
+    step = training_step(model, config)
     length = config.model.max_length
     training = Training(
         config=config,

@@ -41,7 +41,7 @@ class TrainingStep:
         self._augmenter_optimizer = Adam(augmenter_weights, rate) if augmenter_weights else None
 
     def __call__(
-        self, views: PackedSequences, targets: Tensor, *, update: int
+        self, views: PackedSequences, targets: Tensor, *, update: int | Tensor
     ) -> dict[str, Tensor]:
         """Make all updates of one batch.
 
@@ -49,7 +49,8 @@ class TrainingStep:
             views: the B histories, their first views and their second views (3B rows); the
                 histories alone (B rows) where `uses_views` is false.
             targets: int64 [B], the items to predict.
-            update: number of the first update; the call uses `updates_per_batch` of them.
+            update: number of the first update; the call uses `updates_per_batch` of them. A number,
+                or an int64 scalar on the device, see `ops.encode`.
 
         Returns:
             The losses of the batch by name, detached scalars: `rec`, `cl1`, `cl2`, `reg` and
@@ -67,7 +68,12 @@ class TrainingStep:
         return losses
 
     def _update_encoder(
-        self, views: PackedSequences, targets: Tensor, update: int, *, with_augmenters: bool
+        self,
+        views: PackedSequences,
+        targets: Tensor,
+        update: int | Tensor,
+        *,
+        with_augmenters: bool,
     ) -> dict[str, Tensor]:
         """Move the encoder down L0; ``with_augmenters`` (joint) moves the augmenters too."""
         losses, gradients = self._gradients.encoder(
@@ -79,7 +85,7 @@ class TrainingStep:
             self._augmenter_optimizer.step(gradients[count:])
         return losses
 
-    def _update_augmenters(self, views: PackedSequences, update: int) -> dict[str, Tensor]:
+    def _update_augmenters(self, views: PackedSequences, update: int | Tensor) -> dict[str, Tensor]:
         """Move the augmenters down L1, on the views [2B rows] encoded anew by the fixed encoder."""
         losses, gradients = self._gradients.augmenters(views, update)
         assert self._augmenter_optimizer is not None

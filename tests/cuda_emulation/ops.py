@@ -86,13 +86,17 @@ def library() -> ctypes.CDLL:
 
 @contextmanager
 def emulated(
-    monkeypatch: pytest.MonkeyPatch, schedule: str = "forward", *, tf32: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    schedule: str = "forward",
+    *,
+    tf32: bool = False,
+    bf16: bool = False,
 ) -> Iterator[ctypes.CDLL]:
     """Within it, "native" on CPU tensors means the emulated CUDA kernels, under this schedule."""
     loaded = library()
     order, seed = SCHEDULES[schedule]
     loaded.mclrec_emulation_schedule(ctypes.c_int(order), ctypes.c_uint64(seed))
-    loaded.mclrec_emulation_allow_tf32(ctypes.c_int(tf32))
+    loaded.mclrec_emulation_precision(ctypes.c_int(2 if bf16 else tf32))
     scope = torch.library.Library(_native.NAMESPACE, "IMPL")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators")
@@ -106,7 +110,7 @@ def emulated(
     finally:
         monkeypatch.undo()
         scope._destroy()
-        loaded.mclrec_emulation_allow_tf32(ctypes.c_int(0))
+        loaded.mclrec_emulation_precision(ctypes.c_int(0))
 
 
 def _only_emulated(requested: str, device: object, op: str | None = None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from . import build
 
@@ -116,21 +117,35 @@ def test_every_thread_of_a_grid_runs_once(library: ctypes.CDLL, schedule: Any) -
     assert library.mclrec_emulation_launches() == before + 1
 
 
-def product_operands() -> tuple[Any, Any]:
-    """Operands a [16, 8] and b [8, 8], exact in TF32."""
+def product_operands(depth: int) -> tuple[Any, Any]:
+    """Operands a [16, depth] and b [depth, 8], exact in TF32 and bf16."""
     generator = np.random.default_rng(1)
-    a, b = generator.integers(-99, 99, (16, 8)), generator.integers(-99, 99, (8, 8))
+    a, b = generator.integers(-99, 99, (16, depth)), generator.integers(-99, 99, (depth, 8))
     return a.astype(np.float32), b.astype(np.float32)
 
 
-def test_tensor_core_fragments(library: ctypes.CDLL, schedule: Any) -> None:
+@pytest.mark.parametrize(("kernel", "depth"), [("mma", 8), ("mma_bf16", 16)])
+def test_tensor_core_fragments(
+    library: ctypes.CDLL, schedule: Any, kernel: str, depth: int
+) -> None:
     """The lane-by-lane mma is a matrix product when, and only when, the lanes load it right."""
-    a, b = product_operands()
+    a, b = product_operands(depth)
     operands = np.concatenate((a.reshape(-1), b.reshape(-1)))
-    got, _ = call(library, "mma", operands, 0, schedule)
+    got, _ = call(library, kernel, operands, 0, schedule)
     assert np.array_equal(got[:128].reshape(16, 8), a @ b)
-    swapped, _ = call(library, "mma_swapped", operands, 0, schedule)
+    swapped, _ = call(library, f"{kernel}_swapped", operands, 0, schedule)
     assert not np.array_equal(swapped[:128].reshape(16, 8), a @ b)
+
+
+def test_bf16_is_rounded_to_nearest_even(library: ctypes.CDLL, schedule: Any) -> None:
+    """As torch rounds: ties both ways, denormal, huge, infinite and NaN."""
+    bits = [0x3F808000, 0x3F818000, 0x3F808001, 0x3F817FFF, 0x00000001, 0x00018000, 0x7F7FFFFF]
+    bits += [0x80000000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001]
+    x = np.random.default_rng(2).standard_normal(THREADS).astype(np.float32)
+    x[: len(bits)] = np.array(bits, np.uint32).view(np.float32)
+    got, _ = call(library, "bf16", x, 0, schedule)
+    expected = torch.from_numpy(x).bfloat16().float().numpy()
+    np.testing.assert_array_equal(got[:THREADS], expected)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclrec_fast.ops import PackedSequences
+from mclrec_fast.ops import PackedSequences, encode
 from mclrec_fast.ops.reference.encode import encode as reference
 
 from .ops import NAMESPACE, SCHEDULES, emulated
@@ -106,14 +106,19 @@ def by_reference(case: Case, dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
 
 
 def by_kernels(
-    case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, schedule: str, tf32: bool
+    case: Case,
+    dtype: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
+    schedule: str,
+    tf32: bool,
+    bf16: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
     """The same by the emulated kernels."""
     packed, leaves = batch(case), [weight.detach() for weight in weights(case, dtype)]
     seed = SETTINGS["seed"] - 2**64
     tail = (case.heads, case.hidden_dropout, case.attention_dropout, SETTINGS["eps"], seed, 5)
     ops = getattr(torch.ops, NAMESPACE)
-    with emulated(monkeypatch, schedule, tf32=tf32):
+    with emulated(monkeypatch, schedule, tf32=tf32, bf16=bf16):
         h, saved = ops.encode(*packed, leaves, *tail, True)
         grads = ops.encode_backward(grad_of(h), *packed, leaves, saved, *tail)
         again, nothing = ops.encode(*packed, leaves, *tail, False)
@@ -171,3 +176,59 @@ def test_tf32_products(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     away = distances(native, by_reference(case, torch.float64))
     assert max(away) < 2e-2
     assert away[0] > 1e-5, "the tensor-core path did not run"
+
+
+@pytest.mark.parametrize("update", [0, 5, 2**32 - 1])
+@pytest.mark.parametrize("name", ["usual", "16-bit dropout", "16-bit dropout, odd width"])
+def test_an_update_read_from_memory_draws_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, name: str, update: int
+) -> None:
+    case = CASES[name]
+    number = torch.tensor(update)
+    other = torch.tensor((update + 1) % 2**32)
+    with emulated(monkeypatch):
+        given, counted, another = (
+            by_the_public_op(case, update) for update in (update, number, other)
+        )
+    assert all(a.equal(b) for a, b in zip(given, counted, strict=True))
+    assert not another[0].equal(given[0])
+
+
+def by_the_public_op(case: Case, update: int | Tensor) -> list[Tensor]:
+    """The encoding and its gradients in float32, for an update's number."""
+    leaves = weights(case, torch.float32)
+    settings = {**arguments(case), "update": update}
+    h = encode(batch(case), leaves, **settings, backend="native")
+    return [h.detach(), *torch.autograd.grad(h, leaves, grad_of(h))]
+
+
+def test_an_update_changed_before_the_backward_pass_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaves, number = weights(CASES["one token"], torch.float32), torch.tensor(3)
+    settings = {**arguments(CASES["one token"]), "update": number}
+    with emulated(monkeypatch):
+        h = encode(batch(CASES["one token"]), leaves, **settings, backend="native")
+        number.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            h.sum().backward()
+
+
+def test_opcheck_of_encode_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the fake kernel where something is saved: it gives the size that the CPU's keep."""
+    case = CASES["lengths all equal"]
+    leaves = weights(case, torch.float64)
+    plain = [weight.detach() for weight in leaves]
+    tail = (case.heads, 0.5, 0.2, 1e-12, 3, torch.tensor(4))
+    op = torch.ops.mclrec_fast.encode_counted
+    with emulated(monkeypatch):
+        torch.library.opcheck(op.default, (*batch(case), plain, *tail, False))
+        without_fake = ("test_schema", "test_autograd_registration")
+        torch.library.opcheck(
+            op.default, (*batch(case), leaves, *tail, True), test_utils=without_fake
+        )
+        h, saved = op(*batch(case), plain, *tail, True)
+        torch.library.opcheck(
+            torch.ops.mclrec_fast.encode_counted_backward.default,
+            (h, *batch(case), plain, saved, *tail),
+        )

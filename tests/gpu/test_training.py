@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mclrec_fast import evaluate, train
-from mclrec_fast.ops import PackedSequences
+from mclrec_fast.training import graphs
+from mclrec_fast.training.loop import sample_batch
 from mclrec_fast.training.losses import LossBook
 
 from .. import small_runs
@@ -101,11 +102,15 @@ def waiting_is_an_error() -> Iterator[None]:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("graphed", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("schedule", "model"), MODELS)
-def test_nothing_waits_inside_a_batch(schedule: str, model: str, dtype: torch.dtype) -> None:
-    run = make_run("native", "cuda", schedule=schedule, model=model, dtype=dtype)
-    run_batches(run, 1)  # libraries and caches are set up in the first batch
+def test_nothing_waits_inside_a_batch(
+    schedule: str, model: str, dtype: torch.dtype, graphed: bool
+) -> None:
+    run = make_run("native", "cuda", schedule=schedule, model=model, dtype=dtype, graphed=graphed)
+    # Libraries and caches are set up in the first batches, and the graph is captured.
+    run_batches(run, graphs.WARM_UP + 1)
     torch.cuda.synchronize()
     book = LossBook({})
     with waiting_is_an_error():
@@ -123,38 +128,52 @@ def test_a_wait_is_noticed() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("schedule", "model"), MODELS)
-def test_the_updates_of_a_batch_as_one_cuda_graph(schedule: str, model: str) -> None:
-    """Captured once and replayed on two other batches: the eager losses and weights.
+def test_updates_as_a_cuda_graph(schedule: str, model: str, dtype: torch.dtype) -> None:
+    """Captured after the warm-up and replayed for nine batches, each with its own dropout.
 
-    The capture holds the numbers of its updates, and so their dropout draws: the eager run is given
-    the same ones. Every batch has one capacity, so that its tokens can be copied into place.
+    Losses, weights and the optimizers' means are those of updates launched one by one, to the bit.
     """
-    graphed, eager = (make_run("native", "cuda", schedule=schedule, model=model) for _ in range(2))
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        run_batches(graphed, 3)
-    torch.cuda.current_stream().wait_stream(aside)
-    run_batches(eager, 3)
-
-    views, targets, update = next_batch(graphed)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        losses = graphed.step(views, targets, update=update)
-    for _ in range(2):
-        new_views, new_targets, _ = next_batch(eager)
-        copy_batch((views, targets), (new_views, new_targets))
-        graph.replay()
-        expected = eager.step(new_views, new_targets, update=update)
-        assert_same_trajectory(losses, expected)
+    graphed, eager = (
+        make_run("native", "cuda", schedule=schedule, model=model, dtype=dtype, graphed=graphed)
+        for graphed in (True, False)
+    )
+    count = graphs.WARM_UP + 9
+    losses = run_batches(graphed, count)
+    for name, expected in run_batches(eager, count).items():
+        assert losses[name].equal(expected), name
+    assert losses["rec"].unique().numel() == count
     for a, b in zip(graphed.step.model.parameters(), eager.step.model.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+        assert a.equal(b)
+    ours, theirs = (run.step.state_dict() for run in (graphed, eager))
+    for name, state in theirs.items():
+        assert all(a.equal(b) for a, b in zip(ours[name]["first"], state["first"], strict=True))
 
 
-def copy_batch(
-    to: tuple[PackedSequences, torch.Tensor], source: tuple[PackedSequences, torch.Tensor]
-) -> None:
-    """Puts another batch of the same capacity where a captured graph reads."""
-    for a, b in zip((*to[0], to[1]), (*source[0], source[1]), strict=True):
-        a.copy_(b)
+@pytest.mark.gpu
+def test_a_batch_of_another_size_between_replays() -> None:
+    """The last batch of an epoch is launched one by one; the graph goes on from its weights."""
+    graphed, eager = (make_run("native", "cuda", graphed=graphed) for graphed in (True, False))
+    run_batches(graphed, graphs.WARM_UP + 1)
+    run_batches(eager, graphs.WARM_UP + 1)
+    for run in (graphed, eager):
+        run.batches += 1
+        index = torch.arange(5, device="cuda")
+        views, targets = sample_batch(run.table, index, run.config, run.batches, views=True)
+        run.step(views, targets, update=3 * run.batches)
+    found, expected = run_batches(graphed, 2), run_batches(eager, 2)
+    assert all(found[name].equal(expected[name]) for name in expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("update", [0, 2**32 - 1])
+def test_an_update_read_on_the_device_draws_the_same_bits(update: int) -> None:
+    run = make_run("native", "cuda", dtype=torch.float32)
+    views, _, _ = next_batch(run)
+    number = torch.tensor(update, device="cuda")
+    given, counted = (
+        run.step.model.encoder(views, seed=2**64 - 5, update=u, backend="native")
+        for u in (update, number)
+    )
+    assert given.equal(counted)

@@ -418,3 +418,38 @@ def test_kernel_checks_on_its_own() -> None:
     h, saved = op(*batch, *rest)
     with pytest.raises(ValueError, match="saved must have shape"):
         torch.ops.mclrec_fast.encode_backward(h, *batch, weights, saved[1:], *rest[1:-1])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_update_in_a_tensor(backend: str) -> None:
+    """On a CPU it is read; on a GPU the kernels read it (tests/gpu)."""
+    case = CASES["mixed"]
+    settings = options(case, "half")
+    items, weights = packed_batch(case), encoder_weights(case)
+    number = torch.tensor(settings.pop("update"))
+    expected = encode(items, weights, **settings, update=int(number), backend=backend)
+    assert encode(items, weights, **settings, update=number, backend=backend).equal(expected)
+    for wrong, error, message in (
+        (number.int(), TypeError, "update must be torch.int64"),
+        (number[None], ValueError, r"update must have 0 dimension\(s\)"),
+        (torch.tensor(2**32), ValueError, r"update must be in 0\.\.2\^32-1"),
+        (number.to("meta"), ValueError, "one device, got items on cpu, update on meta"),
+    ):
+        with pytest.raises(error, match=message):
+            encode(items, weights, **settings, update=wrong, backend=backend)
+
+
+@needs_kernel
+def test_opcheck_of_encode_counted() -> None:
+    """The operator behind such a call, where no kernel of its own reads the number."""
+    case = CASES["one layer"]
+    weights = [w.requires_grad_() for w in encoder_weights(case)]
+    tail = (case.heads, 0.5, 0.2, 1e-12, 3, torch.tensor(4))
+    arguments = (*packed_batch(case), weights, *tail, True)
+    torch.library.opcheck(torch.ops.mclrec_fast.encode_counted.default, arguments)
+    weights = [w.detach() for w in weights]
+    h, saved = torch.ops.mclrec_fast.encode_counted(*packed_batch(case), weights, *tail, True)
+    torch.library.opcheck(
+        torch.ops.mclrec_fast.encode_counted_backward.default,
+        (h, *packed_batch(case), weights, saved, *tail),
+    )

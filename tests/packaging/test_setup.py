@@ -56,3 +56,32 @@ def test_required_kernels_are_an_error(tree: Path) -> None:
     assert done.returncode != 0
     assert "MCLREC_FAST_REQUIRE_NATIVE is set, but _C: no working C++ compiler" in done.stderr
     assert (tree / "mclrec_fast/_C.abi3.so").read_text() == "an older build"
+
+
+@pytest.mark.parametrize(
+    ("architectures", "flags"),
+    [
+        (["8.0"], ["80,code=sm_80"]),
+        (["9.0+PTX"], ["90,code=sm_90", "90,code=compute_90"]),
+        (
+            ["8.0+PTX", "9.0", "10.0"],
+            ["80,code=sm_80", "80,code=compute_80", "80,code=sm_90", "80,code=sm_100"],
+        ),
+        (["10.0", "9.0a", "8.6"], ["86,code=sm_100", "90a,code=sm_90a", "86,code=sm_86"]),
+        (["9.0a+PTX"], ["90a,code=sm_90a", "90a,code=compute_90a"]),
+    ],
+)
+def test_binaries_come_from_one_ptx(architectures: list[str], flags: list[str]) -> None:
+    program = (
+        "import setuptools; setuptools.setup = lambda **_: None; import setup; "
+        f"print(*setup.architecture_flags({architectures}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "MCLREC_FAST_NO_CUDA": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [f"-gencode=arch=compute_{flag}" for flag in flags]

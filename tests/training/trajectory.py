@@ -11,6 +11,7 @@ from mclrec_fast.config import Config, ContrastConfig, ModelConfig, TrainConfig
 from mclrec_fast.ops import PackedSequences
 from mclrec_fast.sampling import SampleTable
 from mclrec_fast.training.experiment import new_model
+from mclrec_fast.training.graphs import GraphedStep
 from mclrec_fast.training.loop import sample_batch
 from mclrec_fast.training.schedules import TrainingStep
 
@@ -49,6 +50,7 @@ def make_run(
     model: str = "mclrec",
     dtype: torch.dtype = torch.float64,
     sizes: Sizes = SMALL,
+    graphed: bool = False,
 ) -> Run:
     """The same initial weights and the same log for every backend and device."""
     lambda_, beta = {"mclrec": (0.1, 0.2), "cl4srec": (0.1, 0.0), "sasrec": (0.0, 0.0)}[model]
@@ -66,7 +68,8 @@ def make_run(
     )
     place = torch.device(device)
     model_ = new_model(sizes.classes, config, place).to(dtype).train()
-    return Run(config, sample_table(sizes, place), TrainingStep(model_, config))
+    step = (GraphedStep if graphed else TrainingStep)(model_, config)
+    return Run(config, sample_table(sizes, place), step)
 
 
 def sample_table(sizes: Sizes, device: torch.device) -> SampleTable:

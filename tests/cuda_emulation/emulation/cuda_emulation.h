@@ -158,6 +158,21 @@ inline std::uint32_t to_tf32(float value) {
   return (bits + 0x1000u) & 0xFFFFE000u;
 }
 
+// Rounds two floats to bf16 (8 significant bits), nearest even, the first into the low half:
+// cvt.rn.bf16x2.f32 with its operands in the other order.
+inline std::uint32_t to_bf16_pair(float first, float second) {
+  std::uint32_t halves[2];
+  const float values[2] = {first, second};
+  for (int i = 0; i < 2; ++i) {
+    std::uint32_t bits;
+    std::memcpy(&bits, &values[i], 4);
+    const bool special = (bits & 0x7F800000u) == 0x7F800000u;  // infinite or NaN
+    if (values[i] != values[i]) bits = 0x7FFF0000u;
+    halves[i] = (special ? bits : bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+  }
+  return halves[0] | halves[1] << 16;
+}
+
 inline float from_bits(std::uint32_t bits) {
   float value;
   std::memcpy(&value, &bits, 4);
@@ -188,6 +203,31 @@ inline void mma_m16n8k8_tf32(float d[4], const std::uint32_t a[4], const std::ui
       const Fragment holds_a = all.of<Fragment>((row % 8) * 4 + k % 4);
       const Fragment holds_b = all.of<Fragment>(column * 4 + k % 4);
       d[e] += from_bits(holds_a.a[row / 8 + 2 * (k / 4)]) * from_bits(holds_b.b[k / 4]);
+    }
+  }
+}
+
+// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 in the same way: a register holds two
+// neighbours along the depth, the first in its low half.
+//   a[0] (g, 2t ..)  a[1] (g + 8, 2t ..)  a[2] (g, 2t + 8 ..)  a[3] (g + 8, 2t + 8 ..)
+//   b[0] (2t .., g)  b[1] (2t + 8 .., g);  d as above
+inline void mma_m16n8k16_bf16(float d[4], const std::uint32_t a[4], const std::uint32_t b[2],
+                              const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  struct Fragment {
+    std::uint32_t a[4], b[2];
+  } mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  const Deposits all =
+      warp_exchange(Collective::kMatrix, 0xFFFFFFFFu, &mine, sizeof(mine), {file, line});
+  const auto half = [](std::uint32_t pair, unsigned k) {
+    return from_bits(k % 2 == 0 ? pair << 16 : pair & 0xFFFF0000u);
+  };
+  const unsigned g = lane() / 4, t = lane() % 4;
+  for (unsigned e = 0; e < 4; ++e) {
+    const unsigned row = g + 8 * (e / 2), column = 2 * t + e % 2;
+    for (unsigned k = 0; k < 16; ++k) {
+      const Fragment holds_a = all.of<Fragment>((row % 8) * 4 + k % 8 / 2);
+      const Fragment holds_b = all.of<Fragment>(column * 4 + k % 8 / 2);
+      d[e] += half(holds_a.a[row / 8 + 2 * (k / 8)], k) * half(holds_b.b[k / 8], k);
     }
   }
 }

@@ -159,6 +159,31 @@ __global__ void mma_kernel(const float* a, const float* b, float* d) {
   for (int e = 0; e < 4; ++e) d[(g + 8 * (e / 2)) * 8 + 2 * t + e % 2] = result[e];
 }
 
+// d = a b for a 16 x 16, b 16 x 8, row-major, in bf16; `kSwap` takes each pair of neighbours along
+// A's depth in the wrong order.
+template <bool kSwap>
+__global__ void mma_bf16_kernel(const float* a, const float* b, float* d) {
+  const int g = static_cast<int>(threadIdx.x) % 32 / 4, t = static_cast<int>(threadIdx.x) % 4;
+  const auto of_a = [&](int row, int k) {
+    return kSwap ? to_bf16_pair(a[row * 16 + k + 1], a[row * 16 + k])
+                 : to_bf16_pair(a[row * 16 + k], a[row * 16 + k + 1]);
+  };
+  const auto of_b = [&](int k) { return to_bf16_pair(b[k * 8 + g], b[(k + 1) * 8 + g]); };
+  const std::uint32_t left[4] = {of_a(g, 2 * t), of_a(g + 8, 2 * t), of_a(g, 2 * t + 8),
+                                 of_a(g + 8, 2 * t + 8)};
+  const std::uint32_t right[2] = {of_b(2 * t), of_b(2 * t + 8)};
+  float result[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  mma_bf16(result, left, right);
+  if (threadIdx.x >= 32) return;
+  for (int e = 0; e < 4; ++e) d[(g + 8 * (e / 2)) * 8 + 2 * t + e % 2] = result[e];
+}
+
+// Every number as bf16 and back.
+__global__ void bf16_kernel(const float* in, float* out) {
+  const std::uint32_t bits = to_bf16_pair(0.0f, in[threadIdx.x]);
+  std::memcpy(out + threadIdx.x, &bits, 4);
+}
+
 // --- grids --------------------------------------------------------------------------------------
 
 // Every thread of a 3-dimensional grid and block counts itself and leaves its address.
@@ -211,6 +236,9 @@ int run(const std::string& name, const Arguments& a) {
       {"mma", [&] { launch(block, mma_kernel<false, true>, a.in, a.in + 128, a.out); }},
       {"mma_swapped", [&] { launch(block, mma_kernel<true, true>, a.in, a.in + 128, a.out); }},
       {"mma_unrounded", [&] { launch(block, mma_kernel<false, false>, a.in, a.in + 128, a.out); }},
+      {"mma_bf16", [&] { launch(block, mma_bf16_kernel<false>, a.in, a.in + 256, a.out); }},
+      {"mma_bf16_swapped", [&] { launch(block, mma_bf16_kernel<true>, a.in, a.in + 256, a.out); }},
+      {"bf16", [&] { launch(block, bf16_kernel, a.in, a.out); }},
       {"dynamic_not_asked_for",
        [&] { launch(block, pipeline_kernel<true, true>, a.in, rounds, a.out); }},
       {"half_a_warp",
