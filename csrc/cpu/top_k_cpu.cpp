@@ -150,7 +150,9 @@ class TopK {
     scratch.collectors.resize(static_cast<size_t>(block));
     scratch.candidates.resize(static_cast<size_t>(block * capacity));
     scratch.panel.resize(static_cast<size_t>(a.depth * 16));
-    const int32_t* exclusions = excluded.data() - a.exclude_offsets[0];
+    const auto exclusions = [this](int64_t row) {
+      return excluded.data() + (a.exclude_offsets[row] - a.exclude_offsets[0]);
+    };
     for (int64_t i = 0; i < rows; ++i) {
       const int64_t row = first_row + i;
       scratch.collectors[static_cast<size_t>(i)] = {-std::numeric_limits<T>::infinity(),
@@ -158,8 +160,8 @@ class TopK {
                                                     0,
                                                     k,
                                                     capacity,
-                                                    exclusions + a.exclude_offsets[row],
-                                                    exclusions + a.exclude_offsets[row + 1]};
+                                                    exclusions(row),
+                                                    exclusions(row + 1)};
     }
     top_k_block(a.h + first_row * a.depth, rows, a.items, first_item, last_item, a.depth,
                 scratch.collectors.data(), scratch.panel.data());
