@@ -80,7 +80,7 @@ class BlockPool {
     size_t size;
   };
   static constexpr size_t kHeader = 64;  // in front of a block: its size
-  static constexpr size_t kKeepBytes = size_t{256} << 20;
+  static constexpr size_t kKeepBytes = size_t{64} << 20;
 
   std::mutex mutex_;
   std::vector<Block> free_;
