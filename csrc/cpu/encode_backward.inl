@@ -1,5 +1,5 @@
 // The encoder backward through full layers and the embedding, block by block in the order of
-// decreasing layers. What was not kept is computed again: layer inputs (from the norms), GELU,
+// decreasing layers. What was not kept is computed again: layer inputs (from the norms),
 // attention probabilities and contexts. Weight gradients are sums over one chunk here.
 // No #include and no namespace here: see encode_cpu.cpp.
 

@@ -88,15 +88,8 @@ def _encode_backward_fake(
     return [weight.new_empty(weight.shape) for weight in weights]
 
 
-def _encode_backward_add_fake(
-    grad_h: Tensor,
-    items: Tensor,
-    positions: Tensor,
-    offsets: Tensor,
-    weights: Sequence[Tensor],
-    *options: Any,
-) -> list[Tensor]:
-    return [weight.new_empty(weight.shape) for weight in weights[1:]]
+def _encode_backward_add_fake(*arguments: Any) -> list[Tensor]:
+    return _encode_backward_fake(*arguments)[1:]
 
 
 torch.library.register_fake(f"{NAMESPACE}::encode", _encode_fake)
