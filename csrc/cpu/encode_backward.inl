@@ -74,8 +74,7 @@ struct BackwardScratch {
   T* normal;        // [rows][hidden_row], y: behind the attention's norm
   T* grad_normal;   // [rows][hidden_row]
   T* grad_branch;   // [rows][hidden_row]
-  T* activated;     // [rows][kInnerColumns], GELU of a part of the inner layer
-  T* grad_inner;    // [rows][kInnerColumns]
+  T* grad_inner;    // [rows][kInnerColumns], of a part of the inner layer
   T* context;       // [rows][attention_row]
   T* grad_context;  // [rows][attention_row]
   T* grad_qkv;      // [rows][3 attention_row]
@@ -92,7 +91,7 @@ struct BackwardScratch {
     for (T** place : {&x, &normal, &grad_normal, &grad_branch, &grad_residual}) {
       *place = scratch.take<T>(rows * layout.hidden_row);
     }
-    for (T** place : {&activated, &grad_inner}) *place = scratch.take<T>(rows * kInnerColumns);
+    grad_inner = scratch.take<T>(rows * kInnerColumns);
     for (T** place : {&context, &grad_context}) {
       *place = scratch.take<T>(rows * layout.attention_row);
     }
@@ -196,27 +195,28 @@ void add_and_norm_backward(const EncodeCall<T>& call, int64_t rows, const NormSt
 template <class T>
 void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_block, int64_t rows,
                            const T* y, const LayerStore<T>& saved, const T* grad_out,
-                           const LayerGradients<T>& gradients, T* activated, T* grad_inner,
-                           T* grad_y) {
+                           const LayerGradients<T>& gradients, T* grad_inner, T* grad_y) {
   const EncodeLayout& layout = call.layout;
   const LayerPanels<T>& panels = call.packed.panels[layer];
   const int64_t hidden = layout.hidden, stride = layout.hidden_row, inner_row = layout.inner_row;
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
-    // d u = (d out W_2) GELU'(u); GELU(u) moves to where its rows lie close together.
+    // d u = (d out W_2) GELU'(u)
     multiply_panels<TileStart::kZero, T>(
         grad_out, stride, panels.outer + first * hidden, rows, count, hidden, nullptr, grad_inner,
         kInnerColumns, [&](int64_t col) __attribute__((always_inline)) {
+          const T* slope = saved.slope + saved.inner(0, first + col);
           for (int64_t row = 0; row < rows; ++row) {
-            const int64_t from = saved.inner(row, first + col), to = row * kInnerColumns + col;
             for (int c = 0; c < kTileCols<T>; c += kLanes<T>) {
-              store(activated + to + c, load(saved.activated + from + c));
-              store(grad_inner + to + c, load(grad_inner + to + c) * load(saved.slope + from + c));
+              T* at = grad_inner + row * kInnerColumns + col + c;
+              store(at, load(at) * load(slope + row * kPadding + c));
             }
           }
         });
     add_column_sums(rows, count, grad_inner, kInnerColumns, gradients.inner_bias + first);
-    add_weight_gradient(first_block, grad_out, stride, activated, kInnerColumns, hidden, count,
-                        rows, gradients.outer + first, inner_row);
+    for (int64_t col = first; col < first + count; col += kTileCols<T>) {
+      add_weight_gradient(first_block, grad_out, stride, saved.activated + saved.inner(0, col),
+                          kPadding, hidden, kTileCols<T>, rows, gradients.outer + col, inner_row);
+    }
     add_weight_gradient(first_block, grad_inner, kInnerColumns, y, stride, count, hidden, rows,
                         gradients.inner + first * stride, stride);
     multiply_panels<TileStart::kAdd, T>(grad_inner, kInnerColumns, panels.inner + offset, rows,
@@ -241,7 +241,7 @@ void after_attention_backward(const EncodeCall<T>& call, int64_t layer, bool fir
                         gradients.feed_forward_norm, gradients.feed_forward_norm_bias,
                         scratch.grad_normal, scratch.grad_branch, gradients.outer_bias);
   feed_forward_backward(call, layer, first_block, rows, scratch.normal, saved, scratch.grad_branch,
-                        gradients, scratch.activated, scratch.grad_inner, scratch.grad_normal);
+                        gradients, scratch.grad_inner, scratch.grad_normal);
   add_and_norm_backward(call, rows, saved.attention, vectors.attention_norm, scratch.grad_normal,
                         gradients.attention_norm, gradients.attention_norm_bias, grad_residual,
                         scratch.grad_branch, gradients.output_bias);
