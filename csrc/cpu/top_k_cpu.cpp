@@ -86,6 +86,7 @@ using top_k::Candidate;
 using top_k::Collector;
 
 constexpr int64_t kBlockRows = 240;
+constexpr int64_t kFewestRows = 48;            // in a block; below, packing the items shows
 constexpr int64_t kBlockCandidates = 1 << 20;  // of all rows of a block
 constexpr int64_t kFewestItems = 2048;         // in a range; below, splitting does not pay
 
@@ -102,7 +103,7 @@ class TopK {
         top_k_block(MCLREC_PICK(top_k, top_k_block<T>)),
         k(std::min(a.k, a.classes - 1)),
         capacity(k + std::clamp(k, int64_t{32}, int64_t{4096})),
-        block(std::clamp(kBlockCandidates / capacity / 6 * 6, int64_t{6}, kBlockRows)),
+        block(rows_of_a_block()),
         blocks(ceil_div(a.batch, block)),
         splits(std::clamp(worker_count() / blocks, int64_t{1}, ceil_div(a.classes, kFewestItems))) {
   }
@@ -130,6 +131,15 @@ class TopK {
     std::vector<Candidate<T>> candidates;  // [block, capacity]
     std::vector<T> panel;                  // [D, 16]
   };
+
+  // Equal blocks, as many for every thread where there are rows enough.
+  int64_t rows_of_a_block() const {
+    const int64_t most = std::clamp(kBlockCandidates / capacity / 6 * 6, int64_t{6}, kBlockRows);
+    const int64_t workers = worker_count(), fewest = ceil_div(a.batch, most);
+    const int64_t wanted =
+        std::clamp(a.batch / kFewestRows, fewest, ceil_div(fewest, workers) * workers);
+    return std::min(most, ceil_div(ceil_div(a.batch, wanted), 6) * 6);
+  }
 
   void sort_exclusions() {
     const int64_t first = a.exclude_offsets[0], last = a.exclude_offsets[a.batch];
