@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--size", choices=("full", "tiny"), default="full", help="tiny: does it run?")
     group.addoption("--threads", type=int, default=None, help="threads (default: all CPUs)")
     group.addoption("--seconds", type=float, default=1.0, help="time budget of a case")
-    group.addoption("--max-gflop", type=float, default=2000.0, help="skip cases above this work")
+    group.addoption("--max-gflop", type=float, default=400.0, help="skip cases above this work")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -119,7 +119,8 @@ class Measure:
         memory = machine.added_memory(run, case.device)
         once = self._time(run, first)
         budget = 0.0 if self.tiny else self.seconds
-        rounds = 1 if self.tiny else max(3, min(300, round(budget / once)))
+        least = 1 if self.tiny or self._slow(first) else 3
+        rounds = max(least, min(300, round(budget / once)))
         self.benchmark.group = case.op
         self.benchmark.pedantic(run, rounds=rounds)  # type: ignore[no-untyped-call]
         again = self._peak(case, threads)
@@ -131,10 +132,15 @@ class Measure:
             return None
         return machine.fma_peak(threads, 0.002 if self.tiny else 0.05)
 
+    def _slow(self, first: float) -> bool:
+        """Whether one round has to do for a case whose first call took this many seconds."""
+        return first > 5 * float(self.seconds)
+
     def _time(self, run: Callable[[], object], first: float) -> float:
-        """Seconds of a warm call; a slow first call is not repeated more than once."""
+        """Seconds of a warm call; a slow call is repeated once, a very slow one not at all."""
         best = first
-        for _ in range(1 if self.tiny or first > self.seconds / 4 else 5):
+        once = self.tiny or first > self.seconds / 4
+        for _ in range(0 if self._slow(first) else 1 if once else 5):
             started = time.perf_counter()
             run()
             best = min(best, time.perf_counter() - started)

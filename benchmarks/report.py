@@ -67,16 +67,28 @@ def read(paths: Iterable[Path]) -> tuple[list[dict[str, Any]], list[Row]]:
     return machines, rows
 
 
-def machine_line(machine: dict[str, Any]) -> str:
-    """One sentence about a machine and how busy it was."""
-    peak = machine.get("fma_peak_gflops")
-    clock = f"multiply-add peak {peak:.1f} GFLOP/s" if peak else "no multiply-add peak (not built)"
-    gpu = f", {machine['gpu_name']}" if machine.get("gpu_name") else ""
-    return (
-        f"{machine.get('cpu_name')}{gpu}, {machine.get('threads')} thread(s), torch "
-        f"{machine.get('torch_version')}, {clock}, load average "
-        f"{machine.get('load_average', 0):.1f} at the start, {machine.get('datetime', '')[:16]}"
-    )
+def machine_lines(machines: Iterable[dict[str, Any]]) -> list[str]:
+    """One sentence about each machine and number of threads: its clock, how busy it was, when."""
+    alike: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for machine in machines:
+        gpu = f", {machine['gpu_name']}" if machine.get("gpu_name") else ""
+        threads, torch = machine.get("threads"), machine.get("torch_version")
+        name = f"{machine.get('cpu_name')}{gpu}, {threads} thread(s), torch {torch}"
+        alike[name].append(machine)
+    lines = []
+    for name, runs in alike.items():
+        peaks = [run["fma_peak_gflops"] for run in runs if run.get("fma_peak_gflops")]
+        clock = f"multiply-add peak {_span(peaks)} GFLOP/s" if peaks else "no multiply-add peak"
+        load = _span([run.get("load_average", 0) for run in runs])
+        times = sorted(run.get("datetime", "")[:16] for run in runs)
+        when = " to ".join(dict.fromkeys((times[0], times[-1])))
+        lines.append(f"{name}, {clock}, load average {load} at the start, {when}")
+    return lines
+
+
+def _span(values: Sequence[float]) -> str:
+    """The smallest and the largest, or the one."""
+    return " to ".join(dict.fromkeys(f"{value:.1f}" for value in (min(values), max(values))))
 
 
 def _words(place: str) -> str:
@@ -112,7 +124,9 @@ def _groups(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
         found[(row.op, row.direction, row.place, *sizes)].append(row)
     for group in found.values():
         group.sort(key=lambda row: BACKENDS.index(row.backend))
-    return found
+    return dict(
+        sorted(found.items(), key=lambda item: (item[0][0], item[0][1] == "both", item[0][2]))
+    )
 
 
 def base_table(rows: list[Row]) -> str:
@@ -169,6 +183,7 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text as text
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,8 +192,8 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
         mine = [row for row in rows if (row.op, row.place) == (op, place)]
         directions = sorted({row.direction for row in mine}, reverse=True)
         axes = [axis for axis in AXES if any(row.axis == axis for row in mine)]
-        if not axes:
-            continue
+        if len({getattr(row, axis) for row in mine for axis in axes}) < 2:
+            continue  # nothing was moved
         figure, panels = pyplot.subplots(
             len(directions), len(axes), squeeze=False, sharey="row",
             figsize=(3.4 * len(axes), 2.8 * len(directions)), layout="constrained",
@@ -190,7 +205,7 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
         panels[0][0].legend(fontsize="small")
         figure.suptitle(f"{op}, {_words(place)}")
         written.append(folder / f"{op}_{place}.svg")
-        figure.savefig(written[-1])
+        figure.savefig(written[-1], metadata={"Date": None})
         pyplot.close(figure)
     return written
 
@@ -217,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--short", action="store_true", help="the base points only")
     arguments = parser.parse_args(argv)
     machines, rows = read(arguments.files)
-    print("\n".join(f"- {machine_line(machine)}" for machine in machines))
+    print("\n".join(f"- {line}" for line in machine_lines(machines)))
     print(f"\n{base_table(rows)}")
     if not arguments.short:
         print(f"\n{axis_tables(rows)}")
