@@ -211,6 +211,7 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
 
 
 def _draw(panel: Any, rows: list[Row], axis: str) -> None:
+    sizes = set()
     for backend in BACKENDS:
         points = sorted(
             (getattr(row, axis), row.median_ms)
@@ -220,7 +221,11 @@ def _draw(panel: Any, rows: list[Row], axis: str) -> None:
         if points:
             style = "o" if len(points) == 1 else "o-"
             panel.plot(*zip(*points, strict=True), style, label=TITLES[backend], markersize=3)
+            sizes |= {size for size, _ in points}
     panel.set(xscale="log", yscale="log", xlabel=axis)
+    panel.set_xticks([], minor=True)
+    panel.set_xticks(sorted(sizes), [f"{size:,}".replace(",", " ") for size in sorted(sizes)])
+    panel.tick_params(axis="x", labelsize="x-small")
     panel.grid(alpha=0.3)
 
 
