@@ -138,9 +138,12 @@ class Measure:
 
     def _time(self, run: Callable[[], object], first: float) -> float:
         """Seconds of a warm call; a slow call is repeated once, a very slow one not at all."""
-        best = first
-        once = self.tiny or first > self.seconds / 4
-        for _ in range(0 if self._slow(first) else 1 if once else 5):
+        best, repeats = first, 5
+        if self._slow(first):
+            repeats = 0
+        elif self.tiny or first > self.seconds / 4:
+            repeats = 1
+        for _ in range(repeats):
             started = time.perf_counter()
             run()
             best = min(best, time.perf_counter() - started)
