@@ -199,11 +199,13 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
   const EncodeLayout& layout = call.layout;
   const LayerPanels<T>& panels = call.packed.panels[layer];
   const int64_t hidden = layout.hidden, stride = layout.hidden_row, inner_row = layout.inner_row;
+  const int64_t qkv_row = 3 * layout.attention_row;
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
     // d u = (d out W_2) GELU'(u)
     multiply_panels<TileStart::kZero, T>(
         grad_out, stride, panels.outer + first * hidden, rows, count, hidden, nullptr, grad_inner,
-        kInnerColumns, [&](int64_t col) __attribute__((always_inline)) {
+        kInnerColumns,
+        [&](int64_t col) __attribute__((always_inline)) {
           const T* slope = saved.slope + saved.inner(0, first + col);
           for (int64_t row = 0; row < rows; ++row) {
             for (int c = 0; c < kTileCols<T>; c += kLanes<T>) {
@@ -211,6 +213,15 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
               store(at, load(at) * load(slope + row * kPadding + c));
             }
           }
+        },
+        [&](int64_t row, int64_t col, int count) __attribute__((always_inline)) {
+          const int64_t at = saved.inner(row, first + col);
+          prefetch_rows(saved.activated + at, kPadding, count);
+          prefetch_rows(saved.slope + at, kPadding, count);
+          if (saved.qkv == nullptr) return;
+          // The attention's turn comes next: the same part of its rows as of the inner layer's.
+          const int64_t part = (first + col) * qkv_row / inner_row;
+          prefetch_rows(saved.qkv + row * qkv_row + part, qkv_row, count);
         });
     add_column_sums(rows, count, grad_inner, kInnerColumns, gradients.inner_bias + first);
     for (int64_t col = first; col < first + count; col += kTileCols<T>) {

@@ -13,7 +13,7 @@ struct NormStore {
 
 template <class T>
 struct LayerStore {
-  T* qkv;  // [rows][3 attention_row]
+  T* qkv;  // [rows][3 attention_row]; null in the last layer
   NormStore<T> attention;
   T* activated;   // [inner_row / 16][rows][16]; null, like `slope`, when no backward pass follows
   T* slope;       // the same
@@ -89,7 +89,7 @@ class Store {
   }
   LayerStore<T> layer(const SavedLayer& at, int64_t first, bool of_tokens) const {
     const int64_t inner = first * kPadding;
-    return {memory_ + at.qkv + first * 3 * layout_.attention_row,
+    return {of_tokens ? memory_ + at.qkv + first * 3 * layout_.attention_row : nullptr,
             norm(at.attention, first),
             reused_ ? nullptr : memory_ + at.activated + inner,
             reused_ ? nullptr : memory_ + at.slope + inner,

@@ -239,7 +239,14 @@ void scatter_part(const ScatterPlan& scatter, int64_t part, int64_t skipped, boo
   const int64_t begin = (part * scatter.rows + scatter.parts - 1) / scatter.parts;
   const int64_t end = ((part + 1) * scatter.rows + scatter.parts - 1) / scatter.parts;
   if (!add) std::fill_n(to + begin * hidden, (end - begin) * hidden, T(0));
-  for (int64_t i = scatter.start[part]; i < scatter.start[part + 1]; ++i) {
+  constexpr int64_t kAhead = 8, kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
+  const int64_t last = scatter.start[part + 1] - 1;
+  for (int64_t i = scatter.start[part]; i <= last; ++i) {
+    const int64_t next = std::min(i + kAhead, last);
+    for (int64_t d = 0; d < hidden; d += kLine) {
+      prefetch(grad + scatter.token[next] * stride + d);
+      prefetch(to + scatter.row[next] * hidden + d);
+    }
     if (scatter.row[i] == skipped) continue;
     T* row = to + scatter.row[i] * hidden;
     const T* from = grad + scatter.token[i] * stride;

@@ -7,6 +7,7 @@
 
 #include "encode_plan.h"
 #include "parallel.h"
+#include "prefetch.h"
 #include "scratch.h"
 #include "simd.h"
 

@@ -106,10 +106,17 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
     multiply_panels<TileStart::kBias>(
         y, row_size, panels.inner + first * hidden, rows, count, hidden, vectors.inner_bias + first,
-        activated, kInnerColumns, [&](int64_t col) __attribute__((always_inline)) {
+        activated, kInnerColumns,
+        [&](int64_t col) __attribute__((always_inline)) {
           if (arrays.slope == nullptr) return activate<T>(rows, activated + col, nullptr, nullptr);
           const int64_t at = arrays.inner(0, first + col);
           activate(rows, activated + col, arrays.activated + at, arrays.slope + at);
+        },
+        [&](int64_t row, int64_t col, int count) __attribute__((always_inline)) {
+          if (arrays.slope == nullptr) return;
+          const int64_t at = arrays.inner(row, first + col);
+          prefetch_rows(arrays.activated + at, kPadding, count);
+          prefetch_rows(arrays.slope + at, kPadding, count);
         });
     if (first == 0) {
       multiply_panels<TileStart::kBias>(activated, kInnerColumns, panels.outer + offset, rows,

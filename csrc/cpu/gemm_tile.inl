@@ -133,15 +133,18 @@ MCLREC_INLINE void multiply_tile_rows(int rows, const T* a, int64_t lda, const T
 // start + 0. Panels are the outer loop: a panel stays in L1 while a streams by.
 // finish(col) runs behind each panel, while c[0 .. rows)[col .. col + kTileCols) is in L1: many
 // rows at once, because elementwise work behind every single tile would begin and end too often.
-template <TileStart kStart, class T, class Finish>
+// beside(row, col, count) runs before each tile of `count` rows: a place for a few prefetches of
+// what comes next (prefetch.h).
+template <TileStart kStart, class T, class Finish, class Beside>
 MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
                                    int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc,
-                                   const Finish& finish) {
+                                   const Finish& finish, const Beside& beside) {
   constexpr int kCols = kTileCols<T>;
   for (int64_t col = 0; col < cols; col += kCols, panels += kCols * depth) {
     const T* start = kStart == TileStart::kBias ? bias + col : nullptr;
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
+      beside(row, col, count);
       multiply_tile_rows<false, kStart>(count, a + row * lda, lda, panels, kCols, depth, start,
                                         c + row * ldc + col, ldc);
       row += count;
@@ -153,7 +156,9 @@ MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int
 template <TileStart kStart, class T>
 MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
                                    int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc) {
-  multiply_panels<kStart>(a, lda, panels, rows, cols, depth, bias, c, ldc, [](int64_t) {});
+  multiply_panels<kStart>(
+      a, lda, panels, rows, cols, depth, bias, c, ldc, [](int64_t) {},
+      [](int64_t, int64_t, int) {});
 }
 
 // c [rows, cols] (+)= a^T b with a [depth, rows] and b [depth, cols] as they lie: the gradient of a

@@ -24,6 +24,7 @@
 
 #include "isa.h"
 #include "parallel.h"
+#include "prefetch.h"
 #include "scratch.h"
 #include "simd.h"
 
