@@ -17,6 +17,7 @@ from .errors import InputError
 
 MODELS = ("mclrec", "sasrec", "cl4srec", "popularity")
 DEFAULT_DATASET = "ml-100k"
+DEFAULT_K = 10  # items that are recommended to a user
 
 
 @dataclass(frozen=True)

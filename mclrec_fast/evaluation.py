@@ -65,6 +65,31 @@ def summary(ranks: Ranks) -> dict[str, Any]:
     }
 
 
+def encoder_representation(
+    encoder: Encoder, max_length: int, backend: str = "auto"
+) -> tuple[Represent, Tensor]:
+    """How an encoder scores: h of histories of at most `max_length` items, and its item table."""
+
+    def represent(items: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+        packed = gather_sequences(items, starts, lengths, max_length=max_length, backend=backend)
+        h: Tensor = encoder(packed, seed=0, update=0, backend=backend)  # [B, D]
+        return h
+
+    return represent, encoder.item_embedding.weight
+
+
+def popularity_representation(scores: Tensor) -> tuple[Represent, Tensor]:
+    """How one score per item, float32 [V], ranks for everybody.
+
+    The same code as any model's: a representation of width 1 that is 1 makes the scores exact.
+    """
+
+    def represent(items: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+        return torch.ones(len(starts), 1, device=scores.device)  # [B, 1]
+
+    return represent, scores[:, None]
+
+
 def rank_samples(
     table: SampleTable,
     represent: Represent,
@@ -116,21 +141,14 @@ def rank_with_encoder(
     Raises:
         ValueError: a score is not finite.
     """
-
-    def represent(items: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
-        packed = gather_sequences(
-            items, starts, lengths, max_length=table.max_length, backend=backend
-        )
-        h: Tensor = encoder(packed, seed=0, update=0, backend=backend)  # [B, D]
-        return h
-
+    represent, item_table = encoder_representation(encoder, table.max_length, backend)
     training = encoder.training
     encoder.eval()
     try:
         return rank_samples(
             table,
             represent,
-            encoder.item_embedding.weight,
+            item_table,
             batch_size=batch_size,
             backend=backend,
             after_batch=after_batch,
@@ -161,13 +179,6 @@ def rank_by_scores(
     batch_size: int,
     backend: str = "auto",
 ) -> Ranks:
-    """Rank by one score per item, float32 [V], the same for everybody.
-
-    The same code as any model's: a representation of width 1 that is 1 makes the scores exact.
-    """
-    item_table = torch.from_numpy(scores).to(table.device)[:, None]  # [V, 1]
-
-    def represent(items: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
-        return torch.ones(len(starts), 1, device=table.device)  # [B, 1]
-
+    """Rank by one score per item, float32 [V], the same for everybody."""
+    represent, item_table = popularity_representation(torch.from_numpy(scores).to(table.device))
     return rank_samples(table, represent, item_table, batch_size=batch_size, backend=backend)

@@ -1,7 +1,7 @@
 """Interaction logs: files, frames and named data sets in; CSR logs and samples out."""
 
 from .card import DataCard
-from .dataset import Dataset, load_dataset
+from .dataset import Dataset, load_dataset, load_log
 from .ids import IdIndex, RunIds, load_ids, save_ids
 from .log import InteractionLog, match_items
 from .named import DATASETS, recommended_settings
@@ -24,6 +24,7 @@ __all__ = [
     "generate",
     "load_dataset",
     "load_ids",
+    "load_log",
     "match_items",
     "recommended_settings",
     "save_ids",

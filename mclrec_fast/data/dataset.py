@@ -188,13 +188,17 @@ def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
 def _finish(
     loaded: _Loaded, config: DataConfig, batch_size: int | None, threads: int = 1
 ) -> Dataset:
-    filters = _filters(config)
-    removed = apply_filters(loaded.table, filters, loaded.source)
+    log, removed = _filtered_log(loaded, config, threads)
+    return _with_split(log, loaded, config, batch_size, _filters(config), removed)
+
+
+def _filtered_log(
+    loaded: _Loaded, config: DataConfig, threads: int
+) -> tuple[InteractionLog, Removed]:
+    removed = apply_filters(loaded.table, _filters(config), loaded.source)
     csr = reader.group_rows(loaded.table, loaded.reader, threads)
     log = build_log(csr, loaded.table, loaded.sha256, loaded.source)
-    if not log.sha256:
-        log = replace(log, sha256=content_digest(log))
-    return _with_split(log, loaded, config, batch_size, filters, removed)
+    return log if log.sha256 else replace(log, sha256=content_digest(log)), removed
 
 
 def _with_split(
@@ -270,16 +274,27 @@ def load_dataset(
         InputError: anything wrong with the file, the options or the download.
     """
     config = _with_options(config or DataConfig(), options)
+    threads = threads or os.cpu_count() or 1
+    return _finish(_load(config, threads), config, batch_size, threads)
+
+
+def load_log(config: DataConfig, *, threads: int | None = None) -> InteractionLog:
+    """The filtered log that a configuration names, for users who need no split.
+
+    Raises:
+        InputError: anything wrong with the file, the options or the download.
+    """
+    threads = threads or os.cpu_count() or 1
+    return _filtered_log(_load(config, threads), config, threads)[0]
+
+
+def _load(config: DataConfig, threads: int) -> _Loaded:
     if config.data is not None and config.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
     _refuse_idle_options(config)
-    threads = threads or os.cpu_count() or 1
     if config.data is not None:
-        loaded = _load_file(Path(config.data), config, threads)
-    else:
-        name = config.dataset or DEFAULT_DATASET
-        if name == "synthetic":
-            loaded = _load_synthetic(config)
-        else:
-            loaded = _load_named(name, config, threads)
-    return _finish(loaded, config, batch_size, threads)
+        return _load_file(Path(config.data), config, threads)
+    name = config.dataset or DEFAULT_DATASET
+    if name == "synthetic":
+        return _load_synthetic(config)
+    return _load_named(name, config, threads)

@@ -134,10 +134,7 @@ def evaluate(path: Path, given: Mapping[str, Given], console: Console) -> dict[s
         RunError: a score is not finite.
     """
     trained = load_trained(path)
-    if "device" in given and given["device"].value == "cpu":  # these are modes of GPUs
-        off = {name: Given(False, "--device cpu") for name in ("tf32", "bf16")}
-        given = {**off, **given}
-    config = changed(for_this_machine(trained.config), given)
+    config = used_here(trained.config, given)
     device = prepare_machine(config)
     data = load_run_data(config, console)
     data.require_same_as(path)
@@ -161,7 +158,7 @@ def evaluate(path: Path, given: Mapping[str, Given], console: Console) -> dict[s
 
 def _ranker(trained: Trained, path: Path, config: Config, device: torch.device) -> Rank:
     """How a trained model ranks the samples of a table."""
-    if config.model.model == "popularity":
+    if trained.is_popularity:
         scores = trained.popularity().numpy()
         return lambda table: rank_by_scores(scores, table, batch_size=config.train.eval_batch_size)
     encoder = trained.encoder(str(path)).to(device)
@@ -189,6 +186,18 @@ def changed(config: Config, given: Mapping[str, Given]) -> Config:
             )
         tree[section][name] = value.value
     return configuration.from_dict(tree, "--resume")
+
+
+def used_here(config: Config, given: Mapping[str, Given]) -> Config:
+    """The configuration of a finished run for using it on this machine.
+
+    Raises:
+        InputError: a key that would make it another run.
+    """
+    if "device" in given and given["device"].value == "cpu":  # these are modes of GPUs
+        off = {name: Given(False, "--device cpu") for name in ("tf32", "bf16")}
+        given = {**off, **given}
+    return changed(for_this_machine(config), given)
 
 
 def for_this_machine(config: Config) -> Config:

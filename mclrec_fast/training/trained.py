@@ -58,6 +58,11 @@ class Trained(NamedTuple):
         checkpoint.load_weights(encoder, mine, origin)
         return encoder.eval()
 
+    @property
+    def is_popularity(self) -> bool:
+        """Whether this is a popularity run, which has no encoder."""
+        return self.config.model.model == POPULARITY
+
     def popularity(self) -> Tensor:
         """The scores of a popularity run, float32 [V]."""
         return self.weights[POPULARITY]
