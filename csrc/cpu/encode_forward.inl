@@ -114,7 +114,7 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
         },
         [&](int64_t row, int64_t col, int count) __attribute__((always_inline)) {
           if (arrays.slope == nullptr) return;
-          const int64_t at = arrays.inner(row, first + col);
+          const int64_t at = arrays.inner(row, first + col);  // written behind this panel
           prefetch_rows(arrays.activated + at, kPadding, count);
           prefetch_rows(arrays.slope + at, kPadding, count);
         });

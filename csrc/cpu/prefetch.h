@@ -1,6 +1,6 @@
 // Memory that will be wanted soon, fetched into the second-level cache a little at a time beside
 // arithmetic that needs no memory. Left to its first use it is asked for all at once, and the
-// arithmetic waits: on a machine shared with others that cost 4 % of a training batch.
+// arithmetic waits: on a machine shared with others that cost 4 to 5 % of a training batch.
 // A fetch is a hint: it changes no result and may miss.
 #pragma once
 
