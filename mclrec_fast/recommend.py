@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import _cli, _files
 from .config import DEFAULT_K, KEYS, Config, DataConfig
 from .config_keys import Given
-from .errors import InputError
+from .errors import InputError, RunError
 
 if TYPE_CHECKING:
     from .recommender import Recommendations
@@ -56,8 +56,7 @@ def verb(argv: Sequence[str] | None) -> None:
     given = _cli.collect(arguments)
     if arguments.k < 1:
         raise InputError(f"--k must be at least 1, not {arguments.k}")
-    if arguments.out is not None and arguments.out.exists():
-        raise InputError(f"--out {arguments.out} exists: name another file, or remove it first")
+    _check_out(arguments.out)
     of_log = [key.option for name, key in KEYS.items() if name in _LOG_KEYS and name in given]
     if arguments.history and of_log:
         raise InputError(f"--history and {of_log[0]} contradict each other: give one of them")
@@ -66,7 +65,20 @@ def verb(argv: Sequence[str] | None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        _files.write_atomically(arguments.out, text.encode())
+        try:
+            _files.write_atomically(arguments.out, text.encode())
+        except OSError as error:
+            raise RunError(f"--out {arguments.out}: {error.strerror or error}") from error
+
+
+def _check_out(path: Path | None) -> None:
+    """Before anything is computed: the file is new and has a directory to lie in."""
+    if path is None:
+        return
+    if path.exists():
+        raise InputError(f"--out {path} exists: name another file, or remove it first")
+    if not path.parent.is_dir():
+        raise InputError(f"--out {path}: no directory {path.parent}; make it first")
 
 
 def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
@@ -80,10 +92,13 @@ def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
     console = Console(sys.stderr)
     with console.warnings_as_lines():
         of_machine = {name: given[name] for name in _MACHINE_KEYS if name in given}
-        config = used_here(load_trained(arguments.run).config, of_machine)
+        trained = load_trained(arguments.run)
+        config = used_here(trained.config, of_machine)
         prepare_machine(config)
         train = config.train
-        recommender = Recommender.load(arguments.run, device=train.device, backend=train.backend)
+        recommender = Recommender.from_trained(
+            trained, arguments.run, device=train.device, backend=train.backend
+        )
         k, exclude_seen = arguments.k, not arguments.include_seen
         if arguments.history:
             found = recommender.recommend([arguments.history], k, exclude_seen=exclude_seen)

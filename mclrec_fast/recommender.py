@@ -21,7 +21,7 @@ from .data import IdIndex, InteractionLog, load_ids
 from .errors import InputError
 from .evaluation import Represent, encoder_representation, popularity_representation
 from .ops import top_k
-from .training.trained import load_trained
+from .training.trained import Trained, load_trained
 
 
 class Recommendations(NamedTuple):
@@ -87,7 +87,13 @@ class Recommender:
                 or the device or backend is not available.
         """
         path = Path(run)
-        trained = load_trained(path, "run")
+        return cls.from_trained(load_trained(path, "run"), path, device=device, backend=backend)
+
+    @classmethod
+    def from_trained(
+        cls, trained: Trained, path: Path, *, device: str = "cpu", backend: str = "auto"
+    ) -> "Recommender":
+        """The same for a run at `path` whose weights are loaded already."""
         place = torch.device(device)
         if place.type == "cuda" and not torch.cuda.is_available():
             raise InputError(f"device {device!r}: torch finds no CUDA device here; use 'cpu'")

@@ -199,6 +199,18 @@ def test_without_data_the_users_of_the_run(trained: Path, log: Path, capsys: Cap
     assert [row[2] for row in rows] == [str(item) for items in found.items for item in items]
 
 
+def test_a_file_that_cannot_be_written_is_said(
+    trained: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, _content: bytes) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("mclrec_fast._files.write_atomically", refuse)
+    out = tmp_path / "found.csv"
+    assert recommend.main([str(trained), "--history", "3", "--out", str(out)]) == 1
+    assert f"error: --out {out}: Permission denied" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -210,6 +222,8 @@ def test_without_data_the_users_of_the_run(trained: Path, log: Path, capsys: Cap
         (["RUN", "--history", "3", "--data", "x"], ["--history and --data contradict each other"]),
         (["RUN", "--user-col", "who"], ["--user-col needs --data FILE"]),
         (["RUN", "--data", "missing.txt"], ["missing.txt: no such file"]),
+        (["RUN", "--out", "nowhere/x.csv"], ["--out nowhere/x.csv: no directory nowhere"]),
+        (["RUN", "--out", "."], ["--out . exists"]),
     ],
 )
 def test_bad_arguments(trained: Path, capsys: Capture, argv: list[str], words: list[str]) -> None:

@@ -56,21 +56,13 @@ struct Chunk {
   int64_t item_groups(int64_t tile) const { return (tile_items(tile) + kTileRows - 1) / kTileRows; }
 };
 
-// Fetches the items of the tile behind `tile`, in as many shares.
+// Fetches the part of the tile behind `tile`, in as many shares, of an array with a row of `stride`
+// elements for each item.
 template <class T>
-PrefetchShares items_ahead(const Chunk<T>& chunk, int64_t tile, int64_t shares) {
-  if (++tile >= chunk.tiles) return PrefetchShares(chunk.params.items, 0, shares);
-  const int64_t width = chunk.params.width;
-  return PrefetchShares(chunk.params.items + tile * kTileItems * width,
-                        chunk.tile_items(tile) * width, shares);
-}
-
-// The same for its exponentials.
-template <class T>
-PrefetchShares exponentials_ahead(const Chunk<T>& chunk, int64_t tile, int64_t shares) {
-  if (++tile >= chunk.tiles) return PrefetchShares(chunk.exps, 0, shares);
-  return PrefetchShares(chunk.exps + tile * kTileItems * chunk.stride,
-                        chunk.tile_items(tile) * chunk.stride, shares);
+PrefetchShares tile_ahead(const Chunk<T>& chunk, int64_t tile, const T* rows, int64_t stride,
+                          int64_t shares) {
+  if (++tile >= chunk.tiles) return PrefetchShares(rows, 0, shares);
+  return PrefetchShares(rows + tile * kTileItems * stride, chunk.tile_items(tile) * stride, shares);
 }
 
 // Rows of the item table, padded to whole register tiles.
@@ -206,8 +198,8 @@ void forward_tile(const Chunk<T>& chunk, int64_t block, int64_t tile, int worker
   T* exps = chunk.exps + (keep ? tile : worker) * kTileItems * chunk.stride;
   const int64_t* next = chunk.order + chunk.tile_order[tile];
   const int64_t* end = chunk.order + chunk.tile_order[tile + 1];
-  PrefetchShares ahead =
-      items_ahead(chunk, tile, chunk.padded_rows / kCols * chunk.item_groups(tile));
+  PrefetchShares ahead = tile_ahead(chunk, tile, chunk.params.items, chunk.params.width,
+                                    chunk.padded_rows / kCols * chunk.item_groups(tile));
   for (int64_t row = 0; row < chunk.padded_rows; row += kCols) {
     const T* panel = chunk.h_panels + row * chunk.params.width;
     T* at = exps + row;
@@ -331,8 +323,8 @@ void backward_tile(const Chunk<T>& chunk, int64_t tile, const T* scaled, int wor
   const bool direct = chunk.whole_width();
   T* grad = direct ? out : chunk.grad_tile + worker * kTileItems * chunk.padded_width;
   const bool add = direct && !chunk.first;
-  PrefetchShares ahead =
-      exponentials_ahead(chunk, tile, chunk.padded_width / kCols * chunk.item_groups(tile));
+  PrefetchShares ahead = tile_ahead(chunk, tile, chunk.exps, chunk.stride,
+                                    chunk.padded_width / kCols * chunk.item_groups(tile));
   for (int64_t d = 0; d < chunk.padded_width; d += kCols) {
     const T* panel = scaled + d * chunk.rows;
     for (int64_t v = 0; v < count;) {
