@@ -1,35 +1,26 @@
 """Training batches of a given size and shape, for benchmarks that need more than one op."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks import inputs
 from benchmarks.sweep import Case
-from mclrec_fast.config import Config, ModelConfig, TrainConfig
-from mclrec_fast.ops import PackedSequences
+from mclrec_fast import MCLRec
+from mclrec_fast.config import TrainConfig
+from mclrec_fast.models.base import Batch, Pass
 from mclrec_fast.sampling import SampleTable
-from mclrec_fast.training.loop import sample_batch
+from mclrec_fast.training.step import TrainingStep
 
 
-def config_of(case: Case, longest: int, schedule: str) -> Config:
-    """The default configuration with the sizes of a case."""
-    model = ModelConfig(
-        hidden_size=case.width, inner_size=4 * case.width, max_length=max(50, longest)
-    )
-    train = replace(
-        TrainConfig(),
-        backend=case.option,
-        schedule=schedule,
-        batch_size=case.batch,
-        seed=1,
-        device=case.device,
-    )
-    return Config(model=model, train=train)
+def official_step(case: Case, longest: int) -> TrainingStep:
+    """The updates of the official schedule on a new model of a case's sizes."""
+    model = MCLRec(hidden_size=case.width, inner_size=4 * case.width, max_length=max(50, longest))
+    model.start(np.arange(case.classes), 1)
+    settings = TrainConfig(backend=case.option, batch_size=case.batch, device=case.device)
+    return TrainingStep(model.to(case.device).train(), settings)
 
 
 def sample_table(case: Case, *, batches: int = 4) -> SampleTable:
@@ -47,10 +38,10 @@ def sample_table(case: Case, *, batches: int = 4) -> SampleTable:
     return SampleTable(log, samples, max(50, int(ends.max())), torch.device(case.device))
 
 
-def endless(table: SampleTable, config: Config) -> Iterator[tuple[PackedSequences, Tensor]]:
+def endless(table: SampleTable, step: TrainingStep, case: Case) -> Iterator[Batch]:
     """Batches without end; the samples repeat, their views do not."""
-    size, number = config.train.batch_size, 0
+    number = 0
     while True:
-        for index in torch.randperm(len(table), device=table.device).split(size):
-            yield sample_batch(table, index, config, number, views=True)
+        for index in torch.randperm(len(table), device=table.device).split(case.batch):
+            yield step.model.sample(table, index, Pass(1, number, case.option))
             number += 1

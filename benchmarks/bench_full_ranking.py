@@ -7,10 +7,10 @@ import torch
 from benchmarks import shapes, work
 from benchmarks.conftest import Measure
 from benchmarks.sweep import Case, sweep
-from mclrec_fast.config import ModelConfig, TrainConfig
+from mclrec_fast import SASRec
+from mclrec_fast.config import TrainConfig
 from mclrec_fast.data import split
-from mclrec_fast.evaluation import rank_with_encoder
-from mclrec_fast.model import Encoder
+from mclrec_fast.evaluation import rank_samples
 from mclrec_fast.sampling import SampleTable
 
 
@@ -22,17 +22,19 @@ def bench_full_ranking(measure: Measure, case: Case) -> None:
     assert samples is not None
     if measure.tiny:
         samples = type(samples)(*(column[:20] for column in samples))
-    config = ModelConfig(hidden_size=case.width, inner_size=4 * case.width)
-    table = SampleTable(log, samples, config.max_length, torch.device(case.device))
-    lengths = table.ends.cpu().clamp(max=config.max_length)
+    model = SASRec(hidden_size=case.width, inner_size=4 * case.width)
+    options = model.options
+    table = SampleTable(log, samples, options.max_length, torch.device(case.device))
+    lengths = table.ends.cpu().clamp(max=options.max_length)
 
     def prepare() -> Callable[[], object]:
-        encoder = Encoder(log.n_classes, config).to(case.device)
-        size = TrainConfig().eval_batch_size
-        return lambda: rank_with_encoder(encoder, table, batch_size=size, backend=case.option)
+        model.start(log.item_ids, 1)
+        model.to(case.device)
+        size = TrainConfig.eval_batch_size
+        return lambda: rank_samples(model, table, batch_size=size, backend=case.option)
 
     D = case.width
-    gflop = work.encode(lengths, D, 4 * D, config.layers, config.heads, backward=False)
+    gflop = work.encode(lengths, D, 4 * D, options.layers, options.heads, backward=False)
     gflop += work.ranking(len(table), log.n_classes, D)
     kernels = ("gather_sequences", "encode", "target_rank")
     measure(case, prepare, gflop=gflop, gb=0.5, kernels=kernels, users=len(table))

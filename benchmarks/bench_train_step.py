@@ -10,8 +10,6 @@ from itertools import count
 from benchmarks import batches, work
 from benchmarks.conftest import Measure
 from benchmarks.sweep import Case, sweep
-from mclrec_fast.model import MCLRec
-from mclrec_fast.training.schedules import TrainingStep
 
 
 @sweep(
@@ -20,17 +18,16 @@ from mclrec_fast.training.schedules import TrainingStep
 def bench_train_step(measure: Measure, case: Case) -> None:
     """Sampling, augmentation, three updates, both optimizers."""
     table = batches.sample_table(case)
-    config = batches.config_of(case, table.max_length, "official")
-    packed, _ = next(batches.endless(table, config))
+    packed = next(
+        batches.endless(table, batches.official_step(case, table.max_length), case)
+    ).sequences
 
     def prepare() -> Callable[[], object]:
-        model = MCLRec(case.classes, config).to(case.device)
-        step = TrainingStep(model.train(), config)
-        numbers, source = count(), batches.endless(table, config)
+        step = batches.official_step(case, table.max_length)
+        numbers, source = count(), batches.endless(table, step, case)
 
         def run() -> object:
-            views, targets = next(source)
-            return step(views, targets, update=next(numbers) * step.updates_per_batch)
+            return step(next(source), update=next(numbers) * step.updates_per_batch)
 
         return run
 

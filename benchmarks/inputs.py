@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks import shapes
 from benchmarks.sweep import Case
-from mclrec_fast.config import ModelConfig
-from mclrec_fast.model import Encoder
+from mclrec_fast.models.encoder import Encoder
+from mclrec_fast.models.options import EncoderOptions
 from mclrec_fast.ops import PackedSequences
 
 
@@ -75,9 +75,9 @@ def histories(case: Case) -> tuple[Tensor, Tensor]:
     return items.to(case.device), offsets.to(case.device)
 
 
-def encoder_weights(case: Case, longest: int) -> tuple[list[Tensor], ModelConfig]:
+def encoder_weights(case: Case, longest: int) -> tuple[list[Tensor], EncoderOptions]:
     """Weights of an encoder for the case, inner size 4 D."""
-    config = ModelConfig(
+    config = EncoderOptions(
         hidden_size=case.width, inner_size=4 * case.width, max_length=max(50, longest)
     )
     return Encoder(case.classes, config).to(case.device).weights(), config

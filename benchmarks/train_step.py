@@ -19,15 +19,16 @@ from benchmarks import machine, shapes
 from mclrec_fast import _native
 from mclrec_fast import config as configuration
 from mclrec_fast.config import Config
-from mclrec_fast.config_keys import Given, check, show
+from mclrec_fast.config_keys import Given, show
 from mclrec_fast.data import InteractionLog, load_dataset, split
 from mclrec_fast.errors import InputError
+from mclrec_fast.models import model_class
+from mclrec_fast.models.base import Pass
 from mclrec_fast.ops.philox import shuffle_order
 from mclrec_fast.sampling import SampleTable
-from mclrec_fast.training.experiment import for_this_machine, new_model, prepare_machine
 from mclrec_fast.training.graphs import GraphedStep, training_step
-from mclrec_fast.training.loop import sample_batch
-from mclrec_fast.training.schedules import TrainingStep
+from mclrec_fast.training.machine import all_cores, machine_for
+from mclrec_fast.training.step import TrainingStep
 
 
 def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) -> dict[str, Any]:
@@ -43,20 +44,20 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         The figures, json-able.
     """
     load = machine.load_average()
-    device = prepare_machine(config)
     threads = config.train.threads or 1
-    peak_before = machine.fma_peak(threads)
-    table = SampleTable(log, split(log).train, config.model.max_length, device)
-    model = new_model(log.n_classes, config, device)
-    step = training_step(model, config)
-    model.train()
-    times, tokens = _time_batches(table, step, config, batches, warm_up)
-    peak_after = machine.fma_peak(threads)
+    with machine_for(config.train) as device:
+        peak_before = machine.fma_peak(threads)
+        table = SampleTable(log, split(log).train, config.model.max_length, device)
+        model = model_class(config.model.name)(config.model)
+        model.start(log.item_ids, config.train.seed)
+        step = training_step(model.to(device).train(), config.train)
+        times, tokens = _time_batches(table, step, config, batches, warm_up)
+        peak_after = machine.fma_peak(threads)
     median = float(np.median(times))
     peak = None if peak_before is None or peak_after is None else max(peak_before, peak_after)
     return {
         "batch": config.train.batch_size,
-        "schedule": config.train.schedule,
+        "schedule": getattr(config.model, "schedule", None),
         "backend": _native.backend(config.train.backend, device),
         "threads": threads,
         "median_ms": median,
@@ -70,7 +71,7 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "batches": batches,
         "tokens_per_batch": tokens,
         "classes": log.n_classes,
-        "model": config.model.model,
+        "model": config.model.name,
         "device": str(device),
         "precision": config.train.precision,
         "cuda_graphs": isinstance(step, GraphedStep),
@@ -91,12 +92,12 @@ def _time_batches(
     for number, index in enumerate(full):
         _wait(table.device)
         start = time.perf_counter()
-        views, targets = sample_batch(table, index, config, number, views=step.uses_views)
-        step(views, targets, update=number * step.updates_per_batch)
+        batch = step.model.sample(table, index, Pass(seed, number, config.train.backend))
+        step(batch, update=number * step.updates_per_batch)
         _wait(table.device)
         if number >= warm_up:
             times.append((time.perf_counter() - start) * 1000)
-            tokens += int(views.offsets[-1])
+            tokens += int(batch.sequences.offsets[-1])
     return times, tokens / len(times)
 
 
@@ -109,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--backend", default="auto")
-    parser.add_argument("--schedule", default="official")
+    parser.add_argument("--schedule", help="of mclrec: official, paper or joint")
     parser.add_argument("--model", default="mclrec")
     parser.add_argument("--threads")
     parser.add_argument("--device", default="cpu")
@@ -133,12 +134,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = ("backend", "schedule", "model", "threads", "device", "tf32", "bf16", "cuda_graphs")
     values = {name: getattr(arguments, name) for name in named} | {"batch_size": arguments.batch}
     try:
-        given = {
-            name: Given(check(key, Given(text, f"--{name}"), text=True), f"--{name}")
-            for name, text in values.items()
-            if text is not None and (key := configuration.KEYS[name])
-        }
-        config = for_this_machine(configuration.resolve(given).config)
+        given = configuration.checked(
+            {
+                name: Given(text, f"--{name}", text=True)
+                for name, text in values.items()
+                if text is not None
+            }
+        )
+        config = all_cores(configuration.resolve(given).config)
         log = load_dataset(data=arguments.data).log if arguments.data else shapes.beauty_log()
         figures = measure(log, config, batches=arguments.batches, warm_up=arguments.warm_up)
     except InputError as error:

@@ -315,13 +315,6 @@ def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:
     return float(_cpu.module.fma_peak_gflops(threads, seconds))
 
 
-def environment() -> dict[str, Any]:
-    """What was built, what is used and why not more: see `mclrec_fast.environment`."""
-    from .environment import environment as collect  # imports the operators, which import this
-
-    return collect()
-
-
 for _module in MODULES.values():
     _module.load()
 _bad_isa = isa_problem()

@@ -1,21 +1,23 @@
 """The configuration: frozen dataclasses, the only place where a default lives.
 
-Every key is unique, so that `key=value` needs no section; a TOML file may group keys under the
-section names or leave them flat. Values arrive as text (command line) or typed (TOML, JSON), and
-are checked for type and range (config_keys.py); here they are put together. Knows nothing of
-argparse and of torch.
+What the data are and how a model is trained stands here, what a model is in models/options.py. A
+key's name means one thing, so that `key=value` needs no section; a TOML file may group keys under
+the section names or leave them flat. Values arrive as text (command line) or typed (TOML, JSON,
+Python), and are checked for type and range (config_keys.py); here they are put together. Knows
+nothing of argparse and of torch.
 """
 
+import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .config_keys import Given, Key, check, collect_keys, did_you_mean, option, show
 from .errors import InputError
+from .models.options import OPTIONS, ModelOptions
 
-MODELS = ("mclrec", "sasrec", "cl4srec", "popularity")
 DEFAULT_DATASET = "ml-100k"
 DEFAULT_K = 10  # items that are recommended to a user
 
@@ -62,54 +64,9 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """What is trained: the encoder and, for mclrec, its two augmenters."""
-
-    model: str = option("mclrec", "what to train", flag=True, choices=MODELS)
-    hidden_size: int = option(64, "width of the encoder (D)", low=1)
-    layers: int = option(2, "transformer layers", low=1, high=255)
-    heads: int = option(2, "attention heads, a divisor of hidden_size", low=1)
-    inner_size: int = option(256, "width of the feed-forward layers", low=1)
-    max_length: int = option(50, "items of history the encoder sees (L)", low=1)
-    hidden_dropout: float = option(0.5, "dropout of hidden states", low=0, below=1)
-    attention_dropout: float = option(0.5, "dropout of attention weights", low=0, below=1)
-    layer_norm_eps: float = option(1e-12, "epsilon of every LayerNorm", low=0)
-    init_std: float = option(0.02, "deviation of the encoder's initial weights", above=0)
-    shared_augmenter: bool = option(False, "one augmenter for both views")
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """The stochastic augmentation that makes the two views."""
-
-    crop_ratio: float = option(0.5, "part of a history that a crop removes", low=0, below=1)
-    mask_ratio: float = option(0.5, "part of a history that a mask hides", low=0, below=1)
-    reorder_ratio: float = option(0.8, "part of a history that a reorder permutes", low=0, high=1)
-
-
-@dataclass(frozen=True)
-class ContrastConfig:
-    """Weights and shape of the contrastive losses."""
-
-    lambda_: float = option(0.0, "weight of the encoder views' contrast", key="lambda", low=0)
-    beta: float = option(0.05, "weight of the augmented views' contrast", low=0)
-    gamma: float = option(0.1, "weight of the regulariser beside that contrast", low=0)
-    temperature: float = option(1.0, "temperature of the encoder views' contrast", above=0)
-    similarity: str = option(
-        "dot", "similarity of the encoder views' contrast", choices=("dot", "cos")
-    )
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """How it is trained, on what, and for how long."""
 
-    schedule: str = option(
-        "official",
-        "updates of a batch",
-        flag=True,
-        choices=("paper", "official", "joint"),
-    )
     backend: str = option(
         "auto", "who computes the ops", flag=True, choices=("auto", "torch", "native")
     )
@@ -124,8 +81,23 @@ class TrainConfig:
         True, "on a GPU with its kernels: replay the updates of a batch as one graph", flag=True
     )
     batch_size: int = option(256, "samples of a batch (B)", low=1)
-    learning_rate: float = option(1e-3, "step size of both Adam optimizers", above=0)
-    patience: int = option(10, "epochs without a better validation MRR@10 to stop after", low=1)
+    learning_rate: float = option(1e-3, "step size of every Adam optimizer", above=0)
+    learning_rate_schedule: str = option(
+        "constant", "how the step size goes on", choices=("constant", "cosine")
+    )
+    warmup_steps: int = option(0, "batches over which the step size rises from 0", low=0)
+    ema_decay: float = option(
+        0.0, "average the weights over the batches by this decay (0: do not)", low=0, below=1
+    )
+    monitor: str = option(
+        "mrr@10", "validation metric that the best epoch has most of, as masked.ndcg@10"
+    )
+    min_delta: float = option(0.0, "by how much it must grow to count as better", low=0)
+    patience: int = option(10, "epochs in a row without that to stop after", low=1)
+    cutoffs: tuple[int, ...] = option((5, 10, 20, 50), "lengths of the lists that are judged (k)")
+    tracker: str = option(
+        "none", "where else the figures go", choices=("none", "tensorboard", "wandb", "mlflow")
+    )
     eval_batch_size: int = option(512, "histories ranked at a time", low=1)
     checkpoint_steps: int | None = option(
         None,
@@ -138,25 +110,61 @@ class TrainConfig:
         """What the factors of float32 products on a GPU are rounded to, see `_native`."""
         return "bf16" if self.bf16 else "tf32" if self.tf32 else "float32"
 
+    def check(self) -> None:
+        """Refuse settings that do not fit each other.
+
+        Raises:
+            InputError: naming them.
+        """
+        for name in ("tf32", "bf16"):
+            if getattr(self, name) and self.device != "cuda":
+                raise InputError(
+                    f"{name} is a mode of GPUs, but the device is {self.device}: leave it out "
+                    f"(--no-{name}), or give --device cuda"
+                )
+        if self.tf32 and self.bf16:
+            raise InputError(
+                "tf32 and bf16 are two ways to round the same products: give one of them"
+            )
+        from .metrics import Monitor
+
+        Monitor.parse(self.monitor, self.cutoffs)
+
+
+@dataclass(frozen=True)
+class _Which:
+    """Which model's options are meant."""
+
+    model: str = option(next(iter(OPTIONS)), "what to train", flag=True, choices=OPTIONS)
+
 
 @dataclass(frozen=True)
 class Config:
     """The whole configuration of a run."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    model: ModelOptions = field(default_factory=OPTIONS[_Which.model])
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-SECTIONS: dict[str, type[Any]] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "augment": AugmentConfig,
-    "contrast": ContrastConfig,
-    "train": TrainConfig,
-}
+SECTIONS = ("data", "model", "train")
+
+
+@functools.cache
+def keys_of(model: str) -> dict[str, Key]:
+    """Every key of a configuration of this model, by name."""
+    return {
+        **collect_keys("data", DataConfig),
+        **collect_keys("model", _Which),
+        **collect_keys("model", OPTIONS[model]),
+        **collect_keys("train", TrainConfig),
+    }
+
+
+KEYS: dict[str, Key] = {}
+"""Every key of any model; where models differ, as the first that has it knows it."""
+for _model in reversed(OPTIONS):
+    KEYS = {**keys_of(_model), **{n: k for n, k in KEYS.items() if n not in keys_of(_model)}}
 
 
 class Resolved(NamedTuple):
@@ -164,43 +172,62 @@ class Resolved(NamedTuple):
 
     config: Config
     origins: dict[str, str]
-    notes: tuple[str, ...]
 
 
-KEYS = collect_keys(SECTIONS)
-
-
-def find_key(name: str, origin: str) -> Key:
+def find_key(name: str, origin: str, model: str = _Which.model) -> Key:
     """The key of that name; unknown names are an `InputError` with a suggestion."""
-    key = KEYS.get(name) or KEYS.get(name.replace("-", "_"))
-    if key is None:
-        raise InputError(f"{origin}: unknown key {name!r}{did_you_mean(name, KEYS)}")
-    return key
+    keys = keys_of(model)
+    key = keys.get(name) or keys.get(name.replace("-", "_"))
+    if key is not None:
+        return key
+    if name in KEYS or name.replace("-", "_") in KEYS:
+        owners = [m for m in OPTIONS if name.replace("-", "_") in keys_of(m)]
+        raise InputError(
+            f"{origin}: model {model} has no {name}, it is an option of {', '.join(owners)}; "
+            f"leave it out, or choose another --model"
+        )
+    raise InputError(f"{origin}: unknown key {name!r}{did_you_mean(name, KEYS)}")
 
 
 def parse_assignment(text: str, origin: str = "--set") -> tuple[str, Given]:
-    """`"key=value"` as a key's name and its checked value."""
+    """`"key=value"` as a key's name and its value, which `checked` looks at."""
     name, equals, value = text.partition("=")
-    if not equals or not name.strip():
+    name = name.strip()
+    if not equals or not name:
         raise InputError(f"{origin} {text!r}: expected key=value")
-    origin = f"{origin} {name.strip()}"
-    key = find_key(name.strip(), origin)
-    return key.name, Given(check(key, Given(value.strip(), origin), text=True), origin)
+    return name, Given(value.strip(), f"{origin} {name}", text=True)
+
+
+def checked(given: Mapping[str, Given]) -> dict[str, Given]:
+    """Values by key name, of the types and within the ranges that the chosen model allows.
+
+    Raises:
+        InputError: an unknown key, one that the model does not have, a bad value, a key twice.
+    """
+    which = KEYS["model"]
+    model = check(which, given["model"]) if "model" in given else which.default
+    found: dict[str, Given] = {}
+    for name, value in given.items():
+        key = find_key(name, value.origin, model)
+        if key.name in found:
+            raise InputError(f"{value.origin}: key {key.name!r} is given twice")
+        found[key.name] = Given(check(key, value), value.origin)
+    return found
 
 
 def _flatten(tree: Mapping[str, Any], origin: str) -> dict[str, Given]:
-    """Sections and flat keys as one checked mapping."""
+    """Sections and flat keys as one mapping, not yet checked."""
     flat: dict[str, Given] = {}
 
     def add(name: str, value: Any, section: str | None) -> None:
-        key = find_key(name, origin)
-        if section is not None and key.section != section:
+        known = KEYS.get(name)
+        if section is not None and known is not None and known.section != section:
             raise InputError(
-                f"{origin}: key {name!r} belongs under [{key.section}], found under [{section}]"
+                f"{origin}: key {name!r} belongs under [{known.section}], found under [{section}]"
             )
-        if key.name in flat:
-            raise InputError(f"{origin}: key {key.name!r} is given twice")
-        flat[key.name] = Given(check(key, Given(value, origin)), origin)
+        if name in flat:
+            raise InputError(f"{origin}: key {name!r} is given twice")
+        flat[name] = Given(value, origin)
 
     for name, value in tree.items():
         if not isinstance(value, Mapping):
@@ -217,17 +244,17 @@ def _flatten(tree: Mapping[str, Any], origin: str) -> dict[str, Given]:
 
 
 def read_toml(path: Path) -> dict[str, Given]:
-    """A configuration file, checked.
+    """What a configuration file gives, for `checked`.
 
     Raises:
-        InputError: the file is missing, is not TOML, or holds an unknown key or a bad value.
+        InputError: the file is missing, is not TOML, or holds an unknown section.
     """
     try:
         with open(path, "rb") as file:
             tree = tomllib.load(file)
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"--config {path}: not valid TOML: {error}") from None
     return _flatten(tree, str(path))
 
@@ -235,14 +262,22 @@ def read_toml(path: Path) -> dict[str, Given]:
 def to_dict(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration as sections of plain values, by key names (`lambda`, not `lambda_`)."""
     tree: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for key in KEYS.values():
-        tree[key.section][key.name] = getattr(getattr(config, key.section), key.attribute)
+    for key in keys_of(config.model.name).values():
+        part = getattr(config, key.section)
+        value = part.name if key.name == "model" else getattr(part, key.attribute)
+        tree[key.section][key.name] = value
     return tree
 
 
 def from_dict(tree: Mapping[str, Any], origin: str) -> Config:
-    """The inverse of :func:`to_dict`, checked; keys that are absent take their defaults."""
-    return build({name: given.value for name, given in _flatten(tree, origin).items()})
+    """The inverse of :func:`to_dict`, checked; keys that are absent take their defaults.
+
+    Raises:
+        InputError: `tree` is not a mapping, or holds something that no configuration holds.
+    """
+    if not isinstance(tree, Mapping):
+        raise InputError(f"{origin}: not a configuration, but {type(tree).__name__}")
+    return build({name: given.value for name, given in checked(_flatten(tree, origin)).items()})
 
 
 def build(values: Mapping[str, Any]) -> Config:
@@ -251,33 +286,19 @@ def build(values: Mapping[str, Any]) -> Config:
     Raises:
         InputError: values that do not fit each other.
     """
-    parts: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    model = values.get("model", _Which.model)
+    keys, parts = keys_of(model), {section: dict[str, Any]() for section in SECTIONS}
     for name, value in values.items():
-        key = KEYS[name]
-        parts[key.section][key.attribute] = value
-    config = Config(**{section: cls(**parts[section]) for section, cls in SECTIONS.items()})
-    _check_together(config)
-    return config
-
-
-def _check_together(config: Config) -> None:
-    model, data = config.model, config.data
-    if model.hidden_size % model.heads:
-        raise InputError(
-            f"hidden_size {model.hidden_size} is not a multiple of heads {model.heads}"
-        )
-    if model.model == "mclrec" and model.hidden_size < 4:
-        raise InputError("hidden_size must be at least 4: the augmenters narrow it to a quarter")
-    for name in ("tf32", "bf16"):
-        if getattr(config.train, name) and config.train.device != "cuda":
-            raise InputError(
-                f"{name} is a mode of GPUs, but the device is {config.train.device}: leave it out "
-                f"(--no-{name}), or give --device cuda"
-            )
-    if config.train.tf32 and config.train.bf16:
-        raise InputError("tf32 and bf16 are two ways to round the same products: give one of them")
-    if data.data is not None and data.dataset is not None:
+        if name != "model":
+            parts[keys[name].section][keys[name].attribute] = value
+    config = Config(
+        DataConfig(**parts["data"]), OPTIONS[model](**parts["model"]), TrainConfig(**parts["train"])
+    )
+    config.model.check()
+    config.train.check()
+    if config.data.data is not None and config.data.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
+    return config
 
 
 def differences(resolved: Resolved) -> list[str]:
@@ -286,17 +307,9 @@ def differences(resolved: Resolved) -> list[str]:
     return [
         f"{name} = {show(values[name])}  (default {show(key.default)}, "
         f"from {resolved.origins.get(name, 'this machine')})"
-        for name, key in KEYS.items()
+        for name, key in keys_of(resolved.config.model.name).items()
         if values[name] != key.default
     ]
-
-
-_LOSSES_OF_MODEL: dict[str, dict[str, float]] = {
-    "mclrec": {},
-    "cl4srec": {"lambda": 0.1, "beta": 0.0},
-    "sasrec": {"lambda": 0.0, "beta": 0.0},
-    "popularity": {"lambda": 0.0, "beta": 0.0},
-}
 
 
 def resolve(
@@ -306,56 +319,65 @@ def resolve(
 ) -> Resolved:
     """The configuration of a run from what the user gave.
 
-    Later words win: the defaults, the named data set's recommended row, the model's own losses,
-    what the user gave (the command line before a file; that is the caller's merge).
+    Later words win: the defaults, the named data set's recommended row, what the user gave (the
+    command line before a file; that is the caller's merge).
 
     Args:
         given: checked values by key name.
-        recommended: the data set's row, by key name.
+        recommended: the data set's row for MCLRec, by key name. Other models take its dropout, not
+            its weights of losses.
         recommended_by: its name, for messages.
 
     Raises:
-        InputError: contradictions, such as sasrec with a contrastive loss.
+        InputError: contradictions.
     """
+    model = given["model"].value if "model" in given else _Which.model
+    of_all = keys_of("sasrec").keys() if model != "mclrec" else keys_of(model).keys()
     values: dict[str, Given] = {}
     for name, value in (recommended or {}).items():
-        origin = f"data set {recommended_by}"
-        values[name] = Given(check(find_key(name, origin), Given(value, origin)), origin)
-    model = given["model"].value if "model" in given else ModelConfig.model
-    for name, value in _LOSSES_OF_MODEL[model].items():
-        values[name] = Given(value, f"model {model}")
+        if name in keys_of(model) and name in of_all:
+            origin = f"data set {recommended_by}"
+            values[name] = Given(check(find_key(name, origin, model), Given(value, origin)), origin)
     values.update(given)
-    notes = _model_rules(model, given, values)
     if "data" not in given and "dataset" not in given:
         values["dataset"] = Given(DEFAULT_DATASET, "no data given")
     config = build({name: value.value for name, value in values.items()})
-    return Resolved(config, {name: value.origin for name, value in values.items()}, notes)
+    return Resolved(config, {name: value.origin for name, value in values.items()})
 
 
-def _model_rules(
-    model: str, given: Mapping[str, Given], values: dict[str, Given]
-) -> tuple[str, ...]:
-    """Refuses losses that contradict the model; a model without augmenters has one update."""
-    if model == "mclrec":
-        return ()
-    for name in ("beta", "lambda"):
-        wanted = given.get(name)
-        if wanted is None or (model, name) == ("cl4srec", "lambda") or wanted.value == 0:
-            continue
+def require_an_end(data: DataConfig, given: Iterable[str]) -> None:
+    """Refuse to train without validation for as long as the default says.
+
+    Raises:
+        InputError: nothing is held out, and neither epochs nor max_steps is given.
+    """
+    if data.holdout == "none" and not {"epochs", "max_steps"} & set(given):
         raise InputError(
-            f"{wanted.origin}: {model} means {name} = 0, but it is {wanted.value:g}; "
-            f"leave {name} out, or choose another --model"
+            "--holdout none leaves nothing to stop early by: say how long with --epochs N"
         )
-    if model == "cl4srec" and values["lambda"].value == 0:
-        raise InputError(
-            f"{values['lambda'].origin}: cl4srec with lambda = 0 is sasrec; "
-            "give lambda > 0, or --model sasrec"
-        )
-    chosen = values.get("schedule")
-    values["schedule"] = Given("joint", f"model {model}: no augmenters to alternate with")
-    if chosen is not None and chosen.value != "joint" and "schedule" in given:
-        return (
-            f"{model} has no augmenters, so {chosen.origin} {chosen.value} changes nothing: "
-            "there is one update a batch (schedule joint)",
-        )
-    return ()
+
+
+def options_from(cls: type[Any], given: Mapping[str, Any], of: str) -> Any:
+    """An options dataclass from keyword arguments, checked like a configuration file's values.
+
+    Args:
+        cls: the dataclass: a model's options, or `TrainConfig`.
+        given: by attribute or key name (`lambda_` or `lambda`).
+        of: who takes them, for messages.
+
+    Raises:
+        TypeError: a name that the dataclass does not have, with the nearest one it has.
+        InputError: a value of a wrong type or out of range, or values that do not fit each other.
+    """
+    keys = {key.attribute: key for key in collect_keys("", cls).values()}
+    names = {key.name: key.attribute for key in keys.values()} | {name: name for name in keys}
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        if name not in names:
+            raise TypeError(
+                f"{of} has no {name!r}{did_you_mean(name, names)} (it has {', '.join(keys)})"
+            )
+        values[names[name]] = check(keys[names[name]], Given(value, of))
+    options = cls(**values)
+    options.check()
+    return options

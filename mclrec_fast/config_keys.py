@@ -7,8 +7,9 @@ evaluated.
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import field
+from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -70,38 +71,37 @@ class Key(NamedTuple):
 
 
 class Given(NamedTuple):
-    """A value somebody chose, and where: `origin` is part of error messages and of the diff."""
+    """A value somebody chose, and where: `origin` is part of error messages and of the diff.
+
+    `text` says that the value is a command line's text, to be converted.
+    """
 
     value: Any
     origin: str
+    text: bool = False
 
 
-def collect_keys(sections: Mapping[str, type[Any]]) -> dict[str, Key]:
-    """The keys of some sections by name, in the order of the fields.
-
-    Raises:
-        TypeError: two fields have one name (a mistake in this package).
-    """
+def collect_keys(section: str, cls: type[Any]) -> dict[str, Key]:
+    """The keys of a section's dataclass by name, in the order of the fields."""
     keys: dict[str, Key] = {}
-    for section, cls in sections.items():
-        for entry in dataclasses.fields(cls):
-            annotation: Any = entry.type
-            optional = get_origin(annotation) is UnionType
-            if optional:
-                (annotation,) = (a for a in get_args(annotation) if a is not NoneType)
-            meta = dict(entry.metadata)
-            name = meta.pop("key") or entry.name
-            if name in keys:
-                raise TypeError(f"configuration key {name!r} is defined twice")
-            keys[name] = Key(
-                name=name,
-                section=section,
-                attribute=entry.name,
-                kind=annotation,
-                optional=optional,
-                default=entry.default,
-                **meta,
-            )
+    for entry in dataclasses.fields(cls):
+        annotation: Any = entry.type
+        optional = get_origin(annotation) is UnionType
+        if optional:
+            (annotation,) = (a for a in get_args(annotation) if a is not NoneType)
+        if get_origin(annotation) is tuple:  # of whole numbers, ascending
+            annotation = tuple
+        meta = dict(entry.metadata)
+        name = meta.pop("key") or entry.name
+        keys[name] = Key(
+            name=name,
+            section=section,
+            attribute=entry.name,
+            kind=annotation,
+            optional=optional,
+            default=entry.default,
+            **meta,
+        )
     return keys
 
 
@@ -140,6 +140,7 @@ def _kind_text(key: Key) -> str:
         float: "a number",
         bool: "true or false",
         str: "text",
+        tuple: "whole numbers in ascending order, as 5,10,20",
     }[key.kind]
     return name + (" or none" if key.optional and key.kind is not str else "")
 
@@ -157,6 +158,8 @@ def _from_text(key: Key, text: str) -> Any:
             "no": False,
             "0": False,
         }[text.lower()]
+    if key.kind is tuple:
+        return _ascending([int(part) for part in text.split(",")])
     return key.kind(text)
 
 
@@ -166,24 +169,34 @@ def _from_typed(key: Key, value: Any) -> Any:
         return None
     if key.kind is float and type(value) is int:
         return float(value)
+    if key.kind is tuple and isinstance(value, list | tuple):
+        return _ascending(value)
     if type(value) is not key.kind:
         raise ValueError
     return value
 
 
-def check(key: Key, given: Given, *, text: bool = False) -> Any:
+def _ascending(values: Sequence[Any]) -> tuple[int, ...]:
+    """The numbers as they are; raises ValueError where they do not ascend from 1 or more."""
+    if not values or not all(type(value) is int for value in values):
+        raise ValueError
+    if values[0] < 1 or any(a >= b for a, b in pairwise(values)):
+        raise ValueError
+    return tuple(values)
+
+
+def check(key: Key, given: Given) -> Any:
     """The value as the key's type and within its range.
 
     Args:
         key: the key.
         given: the value and where it was found.
-        text: the value is command-line text, to be converted.
 
     Raises:
         InputError: wrong type, not among the choices, or out of range.
     """
     try:
-        value = _from_text(key, given.value) if text else _from_typed(key, given.value)
+        value = _from_text(key, given.value) if given.text else _from_typed(key, given.value)
     except (ValueError, KeyError):
         raise InputError(
             f"{given.origin}: {key.name} must be {_kind_text(key)}, not {given.value!r}"
@@ -208,4 +221,6 @@ def show(value: Any) -> str:
     """A value as a reader would write it in a configuration file."""
     if value is None:
         return "unset"
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,21 +6,23 @@ everything the user had before. The ranking itself is `ops.target_rank`; nothing
 [users, items] matrix.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from .model import Encoder
-from .ops import gather_sequences, target_rank
+from .config import TrainConfig, options_from
+from .data import Dataset
+from .errors import InputError, RunError
+from .metrics import Ints, list_metrics, metrics
+from .models.base import Model, Pass
+from .models.popularity import Popularity
+from .ops import target_rank, top_k
 from .sampling import SampleTable
 
-CUTOFFS = (5, 10, 20, 50)
-Ints = NDArray[np.int64]
-Represent = Callable[[Tensor, Tensor, Tensor], Tensor]
+SPLITS = ("valid", "test")
 
 
 class Ranks(NamedTuple):
@@ -39,87 +41,52 @@ class Ranks(NamedTuple):
     masked_ties: Ints
 
 
-def metrics(ranks: Ints) -> dict[str, float]:
-    """HR@k, NDCG@k and MRR@k of one relevant item per sample, means over the samples.
-
-    HR@k = [rank < k], NDCG@k = [rank < k] / log2(rank + 2), MRR@k = [rank < k] / (rank + 1).
-    """
-    gains = {
-        "hr": np.ones(len(ranks)),
-        "ndcg": 1.0 / np.log2(ranks + 2.0),
-        "mrr": 1.0 / (ranks + 1.0),
-    }
-    return {
-        f"{name}@{k}": float(np.mean(np.where(ranks < k, gain, 0.0)))
-        for name, gain in gains.items()
-        for k in CUTOFFS
-    }
-
-
-def summary(ranks: Ranks) -> dict[str, Any]:
+def summary(ranks: Ranks, cutoffs: tuple[int, ...]) -> dict[str, Any]:
     """The metrics of both protocols, and how many targets tied with another item."""
     return {
         "samples": len(ranks.users),
-        "unmasked": metrics(ranks.unmasked) | {"tied": int(np.count_nonzero(ranks.unmasked_ties))},
-        "masked": metrics(ranks.masked) | {"tied": int(np.count_nonzero(ranks.masked_ties))},
+        "unmasked": metrics(ranks.unmasked, cutoffs)
+        | {"tied": int(np.count_nonzero(ranks.unmasked_ties))},
+        "masked": metrics(ranks.masked, cutoffs)
+        | {"tied": int(np.count_nonzero(ranks.masked_ties))},
     }
 
 
-def encoder_representation(
-    encoder: Encoder, max_length: int, backend: str = "auto"
-) -> tuple[Represent, Tensor]:
-    """How an encoder scores: h of histories of at most `max_length` items, and its item table."""
-
-    def represent(items: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
-        packed = gather_sequences(items, starts, lengths, max_length=max_length, backend=backend)
-        h: Tensor = encoder(packed, seed=0, update=0, backend=backend)  # [B, D]
-        return h
-
-    return represent, encoder.item_embedding.weight
-
-
-def popularity_representation(scores: Tensor) -> tuple[Represent, Tensor]:
-    """How one score per item, float32 [V], ranks for everybody.
-
-    The same code as any model's: a representation of width 1 that is 1 makes the scores exact.
-    """
-
-    def represent(items: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
-        return torch.ones(len(starts), 1, device=scores.device)  # [B, 1]
-
-    return represent, scores[:, None]
-
-
+@torch.no_grad()
 def rank_samples(
+    model: Model,
     table: SampleTable,
-    represent: Represent,
-    item_table: Tensor,
     *,
     batch_size: int,
     backend: str = "auto",
     after_batch: Callable[[int], None] = lambda _done: None,
 ) -> Ranks:
-    """Rank every sample's target among all items.
+    """Rank every sample's target among all items, without dropout.
 
     Args:
+        model: it is left in the mode it was in.
         table: the samples.
-        represent: takes the log's items, starts and lengths of a batch to h, float [B, D].
-        item_table: float [V, D]; the score of item v is ``h . item_table[v]``; row 0 is padding.
         batch_size: samples ranked at a time; the ranks do not depend on it.
         backend: who computes the ranks.
         after_batch: called with the number of samples of each finished batch.
 
     Raises:
-        ValueError: a score is not finite.
+        RunError: a score is not finite.
     """
     parts: list[list[NDArray[Any]]] = []
-    for start in range(0, len(table), batch_size):
-        index = torch.arange(start, min(start + batch_size, len(table)), device=table.device)
-        starts, lengths, targets = table.batch(index)
-        h = represent(table.items, starts, lengths)  # [B, D]
-        found = target_rank(h, item_table, targets, *table.seen(index), backend=backend)
-        parts.append([tensor.cpu().numpy() for tensor in found])
-        after_batch(len(index))
+    with _evaluating(model):
+        for start in range(0, len(table), batch_size):
+            index = torch.arange(start, min(start + batch_size, len(table)), device=table.device)
+            starts, lengths, targets = table.batch(index)
+            h = model.represent_slices(table.items, starts, lengths, Pass(backend=backend))
+            if not bool(h.isfinite().all()):
+                raise RunError("the model represents a history by numbers that are not finite")
+            try:
+                found = target_rank(h, model.items(), targets, *table.seen(index), backend=backend)
+            except ValueError as error:
+                raise RunError(f"the model's scores cannot be ranked: {error}") from error
+            parts.append([tensor.cpu().numpy() for tensor in found])
+            after_batch(len(index))
     unmasked, unmasked_ties, masked, masked_ties = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
@@ -128,57 +95,114 @@ def rank_samples(
 
 
 @torch.no_grad()
-def rank_with_encoder(
-    encoder: Encoder,
+def best_items(
+    model: Model,
     table: SampleTable,
+    k: int,
     *,
     batch_size: int,
     backend: str = "auto",
     after_batch: Callable[[int], None] = lambda _done: None,
-) -> Ranks:
-    """Rank by the encoder's scores, without dropout; leaves the encoder in the mode it was in.
+) -> Ints:
+    """The k best items that each sample's user has not had, int64 [M, k], 0 where none is left."""
+    parts = []
+    with _evaluating(model):
+        for start in range(0, len(table), batch_size):
+            index = torch.arange(start, min(start + batch_size, len(table)), device=table.device)
+            starts, lengths, _ = table.batch(index)
+            h = model.represent_slices(table.items, starts, lengths, Pass(backend=backend))
+            _, items = top_k(h, model.items(), k, *table.seen(index), backend=backend)
+            parts.append(items.cpu().numpy())
+            after_batch(len(index))
+    return np.concatenate(parts)
+
+
+class _evaluating:
+    """While entered, the model has no dropout."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._training = model, model.training
+
+    def __enter__(self) -> None:
+        self._model.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self._model.train(self._training)
+
+
+def measure(
+    model: Model,
+    dataset: Dataset,
+    train: TrainConfig,
+    *,
+    keep: Callable[[str, Ranks], None] = lambda _name, _ranks: None,
+    after_batch: Callable[[int], None] = lambda _done: None,
+) -> dict[str, Any]:
+    """The metrics of a model and of the popularity floor, on validation and test.
+
+    Args:
+        model: what is measured, on the device it lies on.
+        dataset: of the items the model knows.
+        train: the cut-offs, the backend and the batch size of ranking.
+        keep: receives each split's name and the model's ranks.
+        after_batch: called with the number of samples of each batch that the model has ranked.
+
+    Returns:
+        `valid` and `test` (None where the split has none), and `popularity` with the same.
 
     Raises:
-        ValueError: a score is not finite.
+        RunError: a score is not finite.
     """
-    represent, item_table = encoder_representation(encoder, table.max_length, backend)
-    training = encoder.training
-    encoder.eval()
-    try:
-        return rank_samples(
-            table,
-            represent,
-            item_table,
-            batch_size=batch_size,
-            backend=backend,
-            after_batch=after_batch,
-        )
-    finally:
-        encoder.train(training)
+    floor = Popularity()
+    floor.start(dataset.log.item_ids, 0)
+    floor.learn(dataset)
+    floor.to(model.device)
+    counts = dataset.training_counts()
+    result: dict[str, Any] = dict.fromkeys(SPLITS)
+    of_floor: dict[str, Any] = dict.fromkeys(SPLITS)
+    size, backend = train.eval_batch_size, train.backend
+    for name in SPLITS:
+        table = SampleTable.of(dataset, name, model.options.max_length, model.device)
+        if table is None:
+            continue
+        for who, place, tell in ((model, result, after_batch), (floor, of_floor, _say_nothing)):
+            ranks = rank_samples(who, table, batch_size=size, backend=backend, after_batch=tell)
+            if who is model:
+                keep(name, ranks)
+            longest = min(max(train.cutoffs), model.n_classes - 1)
+            lists = best_items(who, table, longest, batch_size=size, backend=backend)
+            place[name] = summary(ranks, train.cutoffs) | {
+                "lists": list_metrics(lists, counts, train.cutoffs)
+            }
+    return result | {"popularity": of_floor}
 
 
-def popularity(log: Any, train: Any) -> NDArray[np.float32]:
-    """How often training sees each item, float32 [V]: the scores of the popularity floor.
+def _say_nothing(_done: int) -> None:
+    pass
 
-    A user's training part ends with the target of the last training sample; users without one do
-    not count.
+
+def evaluate_model(model: Model, dataset: Dataset, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """See `Model.evaluate`."""
+    model.require_weights()
+    require_items(model, dataset)
+    return measure(model, dataset, options_from(TrainConfig, settings, "evaluate"))
+
+
+def require_items(model: Model, dataset: Dataset) -> None:
+    """Refuse a data set whose items are not those that a model knows.
+
+    Raises:
+        InputError: naming the first that differs.
     """
-    seen = np.zeros(log.n_users, np.int64)  # [U], items of each user that training sees
-    np.maximum.at(seen, train.users, train.ends.astype(np.int64) + 1)
-    position = np.arange(len(log.items)) - np.repeat(log.offsets[:-1], np.diff(log.offsets))
-    in_training = position < np.repeat(seen, np.diff(log.offsets))  # [I]
-    counts = np.bincount(log.items[in_training], minlength=log.n_classes)
-    return counts.astype(np.float32)
-
-
-@torch.no_grad()
-def rank_by_scores(
-    scores: NDArray[np.float32],
-    table: SampleTable,
-    *,
-    batch_size: int,
-    backend: str = "auto",
-) -> Ranks:
-    """Rank by one score per item, float32 [V], the same for everybody."""
-    represent, item_table = popularity_representation(torch.from_numpy(scores).to(table.device))
-    return rank_samples(table, represent, item_table, batch_size=batch_size, backend=backend)
+    mine, theirs = model.item_ids, dataset.log.item_ids
+    assert mine is not None
+    if len(mine) == len(theirs) and bool(np.all(mine[1:] == theirs[1:])):
+        return
+    text = f"the model knows {len(mine) - 1} items, {dataset.log.source} has {len(theirs) - 1}"
+    if len(mine) == len(theirs):
+        row = int(np.flatnonzero(mine[1:] != theirs[1:])[0]) + 1
+        text = f"item {row} is {mine[row]!r} for the model and {theirs[row]!r} for the data set"
+    raise InputError(
+        f"{text}: a model answers and trains on the items it was made with; make a new one for "
+        "another catalogue"
+    )

@@ -1,113 +1,11 @@
-"""`python -m mclrec_fast.import_checkpoint FILE.pth --data FILE --out RUN`: the authors' weights.
+"""`python -m mclrec_fast.import_checkpoint`: makes a run of the authors' weights.
 
-Turns a checkpoint of the authors' code into a run that `evaluate` accepts. Only the encoder is in
-such a file (their code does not save the augmenters), so the run cannot be trained further. Loading
-admits tensors only; nothing in the file is executed.
+The same as `mclrec-fast import-checkpoint`, for where scripts are not on the path.
 """
 
-import pickle
-import re
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from . import _cli
-from . import config as configuration
-from .config_keys import Given
-from .errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_ITEMS = "item_embedding.weight"
-_SHAPES = {
-    "hidden_size": (_ITEMS, 1),
-    "max_length": ("position_embedding.weight", 0),
-    "inner_size": ("trm_encoder.layer.0.feed_forward.dense_1.weight", 0),
-}
-
-
-def parser() -> _cli.Parser:
-    """The options of the verb."""
-    parser = _cli.Parser("import_checkpoint", "Make a run of a checkpoint of the authors' code.")
-    parser.add_argument("file", metavar="FILE.pth", type=Path, help="the checkpoint")
-    parser.add_argument("--out", metavar="RUN", type=Path, required=True, help="run directory")
-    _cli.add_config_options(parser, sections=("data",))
-    _cli.add_setting_options(parser)
-    return parser
-
-
-def read_state_dict(path: Path) -> dict[str, "Tensor"]:
-    """The `state_dict` of a torch-saved file, float32 on the CPU.
-
-    Raises:
-        InputError: no such file, not a checkpoint, or one that holds more than tensors.
-    """
-    import torch
-
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        if found is None:
-            raise InputError(f"{path}: not a torch checkpoint, or a damaged one") from None
-        raise InputError(
-            f"{path}: holds more than tensors ({found[1]}), so it could run code: refused; "
-            "where it was made, save the weights alone: "
-            "torch.save({'state_dict': model.state_dict()}, FILE)"
-        ) from None
-    state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else None
-    if not isinstance(state, Mapping) or _ITEMS not in state:
-        raise InputError(f"{path}: holds no 'state_dict' with {_ITEMS}: not the authors' model")
-    tensors = {str(n): t.float() for n, t in state.items() if isinstance(t, torch.Tensor)}
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{path}: weight {name} is not finite")
-    return tensors
-
-
-def settings_of(state: Mapping[str, "Tensor"], path: Path) -> dict[str, Given]:
-    """The configuration keys that the shapes of the weights decide (heads are not among them).
-
-    Raises:
-        InputError: a weight is missing or has no such shape.
-    """
-    found: dict[str, Given] = {}
-    for key, (name, axis) in _SHAPES.items():
-        if name not in state or state[name].dim() != 2:
-            raise InputError(f"{path}: {name} is missing or not a matrix: not the authors' model")
-        found[key] = Given(int(state[name].shape[axis]), str(path))
-    layers = {name.split(".")[2] for name in state if name.startswith("trm_encoder.layer.")}
-    found["layers"] = Given(len(layers), str(path))
-    return found
-
-
-def verb(argv: Sequence[str] | None) -> None:
-    """Parse, load, check, write."""
-    arguments = parser().parse(argv)
-    given = _cli.collect(arguments)
-    state = read_state_dict(arguments.file)
-    for key, value in settings_of(state, arguments.file).items():
-        if key in given and given[key].value != value.value:
-            raise InputError(
-                f"{given[key].origin}: {key} is {given[key].value}, but {arguments.file} has "
-                f"{value.value}"
-            )
-        given[key] = value
-    from .training.console import Console
-    from .training.imported import write_run
-
-    resolved = configuration.resolve(given)
-    write_run(arguments.file, state, resolved.config, arguments.out, Console(sys.stdout))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb; returns the exit code."""
-    return _cli.run_verb(verb, argv)
-
+from .commands.import_checkpoint import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,12 +1,11 @@
-"""Recommendations of a trained run for any history, in the item ids of the data it was trained on.
+"""Recommendations of a trained model for any history, in the item ids of its data.
 
-A history is a list of item ids, oldest first; the run need not have met whoever it belongs to.
-Needs the run's directory and nothing else. Every item of the catalogue is scored (`ops.top_k`):
-nothing here is approximate.
+A history is a list of item ids, oldest first; the model need not have met whoever it belongs to.
+Every item of the catalogue is scored (`ops.top_k`): nothing here is approximate.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _native
-from .config import DEFAULT_K
-from .data import IdIndex, InteractionLog, load_ids
+from .config import DEFAULT_K, TrainConfig
+from .data import Dataset, IdIndex, InteractionLog
 from .errors import InputError
-from .evaluation import Represent, encoder_representation, popularity_representation
+from .models.base import Model, Pass
 from .ops import top_k
-from .training.trained import Trained, load_trained
 
 
 class Recommendations(NamedTuple):
@@ -29,53 +27,74 @@ class Recommendations(NamedTuple):
 
     Attributes:
         items: for each history the ids of its items, int or str, best first: k of them, fewer where
-            the catalogue has no more, and none where the history holds no item that the run knows.
+            the catalogue has no more, and none where the history holds no item that the model
+            knows.
         scores: the items' scores, in the same form; they compare items of one history only.
-        unknown: int64 [N], items of each history that the run does not know and that were passed
+        unknown: int64 [N], items of each history that the model does not know and that were passed
             over.
+        users: whose histories they are, [N]; None where nobody said.
     """
 
     items: list[list[Any]]
     scores: list[list[float]]
     unknown: NDArray[np.int64]
+    users: list[Any] | None = None
+
+    def to_frame(self) -> Any:
+        """A pandas DataFrame of `user_id`, `item_id`, `score` and `rank` (from 1), best first.
+
+        Users are numbered from 0 where nobody said who they are.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise InputError("to_frame needs pandas: pip install pandas") from None
+        sizes = [len(items) for items in self.items]
+        users = range(len(sizes)) if self.users is None else self.users
+        return pandas.DataFrame(
+            {
+                "user_id": np.repeat(np.array(list(users)), sizes),
+                "item_id": [item for items in self.items for item in items],
+                "score": np.array([score for scores in self.scores for score in scores]),
+                "rank": np.concatenate([np.arange(1, size + 1) for size in [*sizes, 0]]),
+            }
+        )
 
 
 class Recommender:
-    """A trained model with the item ids of its data; see `load`."""
+    """A trained model that answers; see `load`.
+
+    Answering changes nothing: several threads may ask one recommender.
+    """
 
     def __init__(
         self,
-        represent: Represent,
-        item_table: Tensor,
-        item_ids: NDArray[Any],
+        model: Model,
         *,
-        max_length: int,
-        batch_size: int,
+        batch_size: int = TrainConfig.eval_batch_size,
         backend: str = "auto",
-        for_everybody: bool = False,
     ) -> None:
         """Put a recommender together.
 
         Args:
-            represent: from items and slices of them to h, float [B, D].
-            item_table: float [V, D]; the score of item v is ``h . item_table[v]``; row 0 is
-                padding.
-            item_ids: external item ids [V], entry 0 unused.
-            max_length: items of a history that `represent` takes, its last ones.
+            model: a model with weights; it is put into evaluation mode.
             batch_size: histories at a time; the answers do not depend on it.
             backend: who ranks.
-            for_everybody: a history may be empty, `represent` does not look at it.
         """
-        self._represent, self._item_table = represent, item_table
-        self._item_ids, self._index = item_ids, IdIndex(item_ids, first=1, missing=0)
-        self._max_length, self._batch_size = max_length, batch_size
-        self._backend, self._for_everybody = backend, for_everybody
+        model.require_weights()
+        assert model.item_ids is not None
+        self._model, self._item_ids = model.eval(), model.item_ids
+        self._index = IdIndex(model.item_ids, first=1, missing=0)
+        self._batch_size, self._backend = batch_size, backend
 
     @classmethod
     def load(
         cls, run: str | os.PathLike[str], *, device: str = "cpu", backend: str = "auto"
     ) -> "Recommender":
-        """Load the best weights of a run.
+        """Load the best weights of a run, or a saved model.
 
         Args:
             run: its directory.
@@ -86,39 +105,16 @@ class Recommender:
             InputError: there is no run or it has no weights yet, its files do not fit each other,
                 or the device or backend is not available.
         """
-        path = Path(run)
-        return cls.from_trained(load_trained(path, "run"), path, device=device, backend=backend)
+        from .runs.loading import load_run
 
-    @classmethod
-    def from_trained(
-        cls, trained: Trained, path: Path, *, device: str = "cpu", backend: str = "auto"
-    ) -> "Recommender":
-        """The same for a run at `path` whose weights are loaded already."""
-        place = torch.device(device)
-        if place.type == "cuda" and not torch.cuda.is_available():
-            raise InputError(f"device {device!r}: torch finds no CUDA device here; use 'cpu'")
-        _native.backend(backend, place)
-        item_ids = load_ids(path).item_ids
-        if len(item_ids) != trained.n_classes:
-            raise InputError(
-                f"{path}: its weights know {trained.n_classes - 1} items, its item ids are "
-                f"{len(item_ids) - 1}: were the run's files changed?"
-            )
-        length, popular = trained.config.model.max_length, trained.is_popularity
-        if popular:
-            represent, item_table = popularity_representation(trained.popularity().to(place))
-        else:
-            encoder = trained.encoder(str(path)).to(place)
-            represent, item_table = encoder_representation(encoder, length, backend)
-        return cls(
-            represent,
-            item_table,
-            item_ids,
-            max_length=length,
-            batch_size=trained.config.train.eval_batch_size,
-            backend=backend,
-            for_everybody=popular,
-        )
+        loaded = load_run(Path(run), "run", device=device)
+        _native.backend(backend, torch.device(device))
+        size = loaded.config.train.eval_batch_size
+        return cls(loaded.model, batch_size=size, backend=backend)
+
+    def is_of(self, model: Model) -> bool:
+        """Whether it answers for this model as it is now."""
+        return self._model is model and self._item_ids is model.item_ids and not model.training
 
     @property
     def item_ids(self) -> NDArray[Any]:
@@ -126,13 +122,18 @@ class Recommender:
         return self._item_ids[1:]
 
     def recommend(
-        self, histories: Iterable[Iterable[Any]], k: int = DEFAULT_K, *, exclude_seen: bool = True
+        self,
+        histories: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | Dataset,
+        k: int = DEFAULT_K,
+        *,
+        exclude_seen: bool = True,
     ) -> Recommendations:
         """The k best next items of each history.
 
         Args:
-            histories: lists of external item ids, oldest first; 7 and "7" are one id. The model
-                looks at the last L items it knows.
+            histories: lists of external item ids, oldest first, or such lists by user; 7 and "7"
+                are one id. Or a data set: the whole history of each of its users. The model looks
+                at the last L items it knows.
             k: how many, at least 1.
             exclude_seen: never recommend an item of the history, the older ones included.
 
@@ -140,69 +141,132 @@ class Recommender:
             TypeError: a history is a text or a number instead of a list of items.
             ValueError: k is below 1.
         """
-        lists = [_as_list(number, history) for number, history in enumerate(histories)]
-        counts = np.array([len(history) for history in lists], dtype=np.int64)
-        items = self._index.find(item for history in lists for item in history)  # [I], 0 = unknown
-        return self._recommend(items, counts, k, exclude_seen)
+        if isinstance(histories, Dataset):
+            return self.recommend_log(histories.log, k, exclude_seen=exclude_seen)
+        found = self._recommend(*self._known(histories), k, exclude_seen)
+        if isinstance(histories, Mapping):
+            found = found._replace(users=list(histories))
+        return found
 
     def recommend_log(
-        self, log: InteractionLog, k: int = DEFAULT_K, *, exclude_seen: bool = True
+        self,
+        log: InteractionLog,
+        k: int = DEFAULT_K,
+        *,
+        exclude_seen: bool = True,
+        after_batch: Callable[[int], None] = lambda _done: None,
     ) -> Recommendations:
         """The same for every user of a log, in its order of users.
 
         Args:
-            log: any interactions; items that the run does not know are passed over.
+            log: any interactions; items that the model does not know are passed over.
             k: how many, at least 1.
             exclude_seen: never recommend an item of the history.
+            after_batch: called with the number of histories of each finished batch.
 
         Raises:
             ValueError: k is below 1.
         """
         ours = np.concatenate([np.zeros(1, np.int32), self._index.find(log.item_ids[1:].tolist())])
-        return self._recommend(ours[log.items], log.lengths, k, exclude_seen)
+        found = self._recommend(ours[log.items], log.lengths, k, exclude_seen, after_batch)
+        return found._replace(users=log.user_ids.tolist())
+
+    @torch.no_grad()
+    def encode(self, histories: Iterable[Iterable[Any]]) -> NDArray[Any]:
+        """The representation of each history, float32 [N, D]; see `Model.encode`."""
+        items, counts = self._known(histories)
+        width = self._model.items().shape[1]
+        encoded = np.full((len(counts), width), np.nan, np.float32)
+        for batch in self._batches(items, counts):
+            encoded[batch.rows] = self._represent(batch).float().cpu().numpy()
+        return encoded
+
+    def _known(self, histories: Iterable[Any]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Histories as internal ids end to end [I], 0 where unknown, and how many each has [N]."""
+        given = histories.values() if isinstance(histories, Mapping) else histories
+        lists = [_as_list(number, history) for number, history in enumerate(given)]
+        counts = np.array([len(history) for history in lists], dtype=np.int64)
+        return self._index.find(item for history in lists for item in history), counts
 
     @torch.no_grad()
     def _recommend(
-        self, items: NDArray[np.int32], counts: NDArray[np.int64], k: int, exclude_seen: bool
+        self,
+        items: NDArray[np.int32],
+        counts: NDArray[np.int64],
+        k: int,
+        exclude_seen: bool,
+        after_batch: Callable[[int], None] = lambda _done: None,
     ) -> Recommendations:
         """Of histories end to end: items [I], 0 where unknown; counts [N]."""
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
+        k = min(k, len(self.item_ids))
         owner = np.repeat(np.arange(len(counts)), counts)  # [I]
         known = np.bincount(owner[items != 0], minlength=len(counts))  # [N]
-        rows = np.arange(len(counts)) if self._for_everybody else np.flatnonzero(known)
-        device = self._item_table.device
-        seen = torch.from_numpy(items[items != 0]).to(device)  # [K], what is left of all histories
-        ends = torch.from_numpy(np.cumsum(known[rows])).to(device)  # [R], where each one's end
         answer = Recommendations([[] for _ in counts], [[] for _ in counts], counts - known)
-        for first in range(0, len(rows), self._batch_size):
-            batch = rows[first : first + self._batch_size]
-            stops = ends[first : first + self._batch_size]
-            sizes = torch.from_numpy(known[batch]).to(device)
-            found = self._best(seen, stops, sizes, min(k, len(self.item_ids)), exclude_seen)
-            for row, scores, best in zip(batch, *found, strict=True):
-                left = best != 0  # where the catalogue had no more
-                answer.items[row] = self._item_ids[best[left]].tolist()
-                answer.scores[row] = scores[left].tolist()
+        for batch in self._batches(items, counts):
+            h = self._represent(batch)  # [B, D]
+            seen, offsets = batch.seen if exclude_seen else batch.nothing
+            found = top_k(h, self._model.items(), k, seen, offsets, backend=self._backend)
+            scores, best = (tensor.cpu().numpy() for tensor in found)
+            for row, of_row, ids in zip(batch.rows, scores, best, strict=True):
+                left = ids != 0  # where the catalogue had no more
+                answer.items[row] = self._item_ids[ids[left]].tolist()
+                answer.scores[row] = of_row[left].tolist()
+            after_batch(len(batch.rows))
         return answer
 
-    def _best(
-        self, seen: Tensor, stops: Tensor, sizes: Tensor, k: int, exclude_seen: bool
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Scores and items [B, k] of the histories that are seen[stops - sizes .. stops)."""
-        lengths = sizes.clamp_max(self._max_length)
-        h = self._represent(seen, stops - lengths, lengths.to(torch.int32))  # [B, D]
-        begins = stops - sizes
-        if exclude_seen:
-            excluded = seen[int(begins[0]) : int(stops[-1])]
-            offsets = torch.cat((begins, stops[-1:])) - begins[0]
-        else:
-            excluded, offsets = seen[:0], torch.zeros_like(torch.cat((begins, stops[-1:])))
-        scores, items = top_k(h, self._item_table, k, excluded, offsets, backend=self._backend)
-        return scores.cpu().numpy(), items.cpu().numpy()
+    def _represent(self, batch: "_Histories") -> Tensor:
+        at = Pass(backend=self._backend)
+        lengths = batch.sizes.clamp_max(self._model.options.max_length)
+        starts = batch.stops - lengths
+        return self._model.represent_slices(batch.items, starts, lengths.to(torch.int32), at)
+
+    def _batches(
+        self, items: NDArray[np.int32], counts: NDArray[np.int64]
+    ) -> "Iterator[_Histories]":
+        """The histories that can be answered, some at a time, without their unknown items."""
+        owner = np.repeat(np.arange(len(counts)), counts)  # [I]
+        known = np.bincount(owner[items != 0], minlength=len(counts))  # [N]
+        rows = np.flatnonzero(known) if self._model.needs_history else np.arange(len(counts))
+        device = self._model.device
+        seen = torch.from_numpy(items[items != 0]).to(device)  # [K], what is left of all histories
+        ends = torch.from_numpy(np.cumsum(known[rows])).to(device)  # [R], where each one's end
+        for first in range(0, len(rows), self._batch_size):
+            batch = rows[first : first + self._batch_size]
+            sizes = torch.from_numpy(known[batch]).to(device)
+            yield _Histories(batch, seen, ends[first : first + self._batch_size], sizes)
 
 
-def _as_list(number: int, history: Any) -> list[Any]:
+class _Histories(NamedTuple):
+    """Some histories: slices of internal ids.
+
+    Attributes:
+        rows: which ones, [B].
+        items: int32 [K], all histories' items end to end.
+        stops: int64 [B], where each one's end.
+        sizes: int64 [B], items of each.
+    """
+
+    rows: NDArray[np.int64]
+    items: Tensor
+    stops: Tensor
+    sizes: Tensor
+
+    @property
+    def seen(self) -> tuple[Tensor, Tensor]:
+        """Their items, and offsets [B + 1] of each one's."""
+        begins = self.stops - self.sizes
+        offsets = torch.cat((begins, self.stops[-1:])) - begins[0]
+        return self.items[int(begins[0]) : int(self.stops[-1])], offsets
+
+    @property
+    def nothing(self) -> tuple[Tensor, Tensor]:
+        """No items, in the same form."""
+        return self.items[:0], self.stops.new_zeros(len(self.stops) + 1)
+
+
+def _as_list(number: int, history: Any) -> Sequence[Any]:
     if isinstance(history, str | bytes) or not isinstance(history, Iterable):
         raise TypeError(
             f"histories[{number}] is {history!r}: a history is a list of item ids, so one history "

@@ -4,12 +4,35 @@ The log lies on the training device once, in CSR form; a batch is made of starts
 and no history is ever copied out here. Splitting the log is `data`'s business, packing `ops`'.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .data import Dataset
+
+
+class _Log(Protocol):
+    @property
+    def items(self) -> NDArray[np.int32]:
+        """All interactions' items [I], users end to end."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each user's begin, [U + 1]."""
+
+
+class _Samples(Protocol):
+    @property
+    def users(self) -> NDArray[np.int32]:
+        """Rows of the log [M]."""
+
+    @property
+    def ends(self) -> NDArray[np.int32]:
+        """Positions of the targets in them [M]."""
 
 
 class SampleTable:
@@ -21,21 +44,22 @@ class SampleTable:
             ``users[m]`` from what came before it.
     """
 
-    def __init__(self, log: Any, samples: Any, max_length: int, device: torch.device) -> None:
-        """Put an `InteractionLog` and some `Samples` of it on a device.
-
-        Args:
-            log: has ``items`` int32 [I] and ``offsets`` int64 [U + 1].
-            samples: has ``users`` and ``ends``, int32 [M].
-            max_length: items of history to keep (L).
-            device: where everything goes.
-        """
+    def __init__(self, log: _Log, samples: _Samples, max_length: int, device: torch.device) -> None:
+        """Put a log and some samples of it on a device, keeping L items of each history."""
         self.max_length = max_length
         self.device = device
         self.items = _tensor(log.items, device)  # [I]
         self._offsets = _tensor(log.offsets, device)  # [U + 1]
         self.users = _tensor(samples.users, device)  # [M]
         self.ends = _tensor(samples.ends, device)  # [M]
+
+    @classmethod
+    def of(
+        cls, dataset: "Dataset", split: str, max_length: int, device: torch.device
+    ) -> "SampleTable | None":
+        """The samples of `train`, `valid` or `test`; None where a data set has none."""
+        samples = getattr(dataset.split, split)
+        return None if samples is None else cls(dataset.log, samples, max_length, device)
 
     def __len__(self) -> int:
         """Samples (M)."""
@@ -71,7 +95,7 @@ class SampleTable:
         return self.items[torch.arange(len(shift), device=self.device) + shift], offsets
 
 
-def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
+def _tensor(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """The array as a tensor; a read-only (memory-mapped) one is copied, torch has no such thing."""
     array = np.ascontiguousarray(array)
     return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)

@@ -1,88 +1,11 @@
 """`python -m mclrec_fast.train`: trains a model on a log, or goes on with a run.
 
-A thin command line; the work is training/experiment.py. Imports torch only once the arguments are
-known to be good.
+The same as `mclrec-fast train`, for where scripts are not on the path.
 """
 
 import sys
-from argparse import Namespace
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from . import _cli
-from . import config as configuration
-from .config import Resolved
-from .config_keys import Given
-from .errors import InputError
-
-
-def parser() -> _cli.Parser:
-    """The options of the verb."""
-    parser = _cli.Parser("train", "Train a sequential recommender (with no argument: ml-100k).")
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--out",
-        metavar="DIR",
-        type=Path,
-        help="run directory (runs/<data>-<model>-<time>)",
-    )
-    run.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in DIR")
-    run.add_argument(
-        "--json", action="store_true", help="result.json on stdout, all else on stderr"
-    )
-    _cli.add_config_options(parser)
-    _cli.add_setting_options(parser)
-    return parser
-
-
-def resolve(given: dict[str, Given]) -> Resolved:
-    """The configuration of a new run; a named data set brings its own row.
-
-    Raises:
-        InputError: contradictions; training on everything without saying for how long.
-    """
-    from .data import recommended_settings
-
-    name = None
-    if "data" not in given:
-        name = given["dataset"].value if "dataset" in given else configuration.DEFAULT_DATASET
-    row = {} if name is None else recommended_settings(name)
-    resolved = configuration.resolve(given, row, name or "")
-    if resolved.config.data.holdout == "none" and not {"epochs", "max_steps"} & given.keys():
-        raise InputError(
-            "--holdout none leaves nothing to stop early by: say how long with --epochs N"
-        )
-    return resolved
-
-
-def verb(argv: Sequence[str] | None) -> None:
-    """Parse, train, print."""
-    arguments = parser().parse(argv)
-    given = _cli.collect(arguments)
-    result = _run(arguments, given)
-    if arguments.json:
-        _cli.print_json(result)
-
-
-def _run(arguments: Namespace, given: dict[str, Given]) -> dict[str, Any]:
-    if arguments.resume is not None and arguments.out is not None:
-        raise InputError("--out and --resume: a resumed run stays where it is; give one of them")
-    resolved = None if arguments.resume is not None else resolve(given)
-    from .training import experiment
-    from .training.console import Console
-
-    console = Console(sys.stderr if arguments.json else sys.stdout)
-    with console.warnings_as_lines():
-        if resolved is None:
-            return experiment.resume(arguments.resume, given, console)
-        return experiment.start(resolved, arguments.out, console)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the verb; returns the exit code."""
-    return _cli.run_verb(verb, argv)
-
+from .commands.train import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from mclrec_fast import train
-from mclrec_fast.training import checkpoint
+from mclrec_fast.commands import train
+from mclrec_fast.config import keys_of
+from mclrec_fast.runs import checkpoint
 
 SETTINGS = {
     "hidden_size": 8,
@@ -37,7 +38,9 @@ def write_log(path: Path, users: int = 60, items: int = 30, seed: int = 0) -> Pa
 
 def arguments(log: Path, out: Path, *more: str, **settings: Any) -> list[str]:
     """The command line of a small run."""
-    sets = [f"--set={key}={value}" for key, value in (SETTINGS | settings).items()]
+    model = more[more.index("--model") + 1] if "--model" in more else "mclrec"
+    chosen = {k: v for k, v in SETTINGS.items() if k in keys_of(model)} | settings
+    sets = [f"--set={key}={value}" for key, value in chosen.items()]
     return ["--data", str(log), "--out", str(out), "--threads", "1", *sets, *more]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mclrec_fast import evaluate, train
+from mclrec_fast.commands import evaluate, train
 from tests.small_runs import arguments, run, write_log
 
 Capture = pytest.CaptureFixture[str]
@@ -55,8 +55,8 @@ def refused(capsys: Capture, argv: list[str]) -> str:
         (["--set", "crop_ratio=1"], ["crop_ratio must be at least 0 and below 1"]),
         (["--set", "beta=1", "--set", "beta=2"], ["beta is given twice"]),
         (["--epochs", "3", "--set", "epochs=4"], ["given twice (--epochs and --set epochs)"]),
-        (["--model", "sasrec", "--set", "beta=0.1"], ["sasrec means beta = 0"]),
-        (["--model", "cl4srec", "--set", "lambda=0"], ["cl4srec with lambda = 0 is sasrec"]),
+        (["--model", "sasrec", "--set", "beta=0.1"], ["model sasrec has no beta"]),
+        (["--model", "cl4srec", "--set", "lambda=0"], ["lambda must be above 0"]),
         (["--config", "missing.toml"], ["missing.toml: No such file"]),
         (["--holdout", "none"], ["--epochs N"]),
         (["--resume", "a", "--out", "b"], ["give one of them"]),
@@ -203,12 +203,12 @@ def test_ctrl_c_before_the_run_begins(tmp_path: Path) -> None:
     pipe = tmp_path / "a.txt"
     code = (
         "import os, signal, sys\n"
-        "from mclrec_fast import train\n"
-        "from mclrec_fast.training import run_data\n"
+        "from mclrec_fast.commands import train\n"
+        "from mclrec_fast.training import fit\n"
         # A background shell ignores the signal, and so would its children.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def slow(*_a, **_k): os.kill(os.getpid(), signal.SIGINT)\n"
-        "run_data.datasets.load_dataset = slow\n"
+        "fit.load_dataset = slow\n"
         f"sys.exit(train.main(['--data', {str(pipe)!r}, '--out', {str(tmp_path / 'run')!r}]))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

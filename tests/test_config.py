@@ -7,10 +7,11 @@ import pytest
 from mclrec_fast import config as c
 from mclrec_fast.config_keys import Given, check
 from mclrec_fast.errors import InputError
+from mclrec_fast.models.options import OPTIONS
 
 
 def given(*assignments: str) -> dict[str, Given]:
-    return dict(c.parse_assignment(text) for text in assignments)
+    return c.checked(dict(c.parse_assignment(text) for text in assignments))
 
 
 def resolve(*assignments: str, **kwargs: object) -> c.Config:
@@ -19,16 +20,18 @@ def resolve(*assignments: str, **kwargs: object) -> c.Config:
 
 def test_defaults_are_the_beauty_row_and_the_official_schedule() -> None:
     config = c.Config()
-    assert (config.contrast.lambda_, config.contrast.beta) == (0.0, 0.05)
+    assert (config.model.lambda_, config.model.beta) == (0.0, 0.05)
     assert (config.model.hidden_dropout, config.model.attention_dropout) == (0.5, 0.5)
-    assert config.train.schedule == "official"
+    assert config.model.schedule == "official"
     assert resolve().data.dataset == "ml-100k"
     assert resolve("data=x.txt").data.dataset is None
 
 
 def test_defaults_pass_their_own_checks() -> None:
-    for key in c.KEYS.values():
-        assert check(key, Given(key.default, "default")) == key.default
+    for model, options in OPTIONS.items():
+        for key in c.keys_of(model).values():
+            assert check(key, Given(key.default, "default")) == key.default
+        options().check()
 
 
 @pytest.mark.parametrize(
@@ -58,12 +61,16 @@ def test_defaults_pass_their_own_checks() -> None:
         ("dedupe=maybe", ["dedupe must be true or false"]),
         ("shared_augmenter=2", ["shared_augmenter must be true or false"]),
         ("data=", ["data must not be empty"]),
+        ("cutoffs=5,x", ["cutoffs must be whole numbers in ascending order"]),
+        ("cutoffs=10,5", ["cutoffs must be whole numbers in ascending order"]),
+        ("cutoffs=0,5", ["cutoffs must be whole numbers in ascending order"]),
+        ("ema_decay=1", ["ema_decay must be at least 0 and below 1"]),
         ("learning_rate=__import__('os').getpid()", ["learning_rate must be a number"]),
     ],
 )
 def test_bad_assignments(text: str, words: list[str]) -> None:
     with pytest.raises(InputError) as error:
-        c.parse_assignment(text)
+        given(text)
     for word in ["--set", *words]:
         assert word in str(error.value)
 
@@ -77,8 +84,8 @@ def test_good_assignments() -> None:
         "seed": 7,
         "beta": 0.01,
     }
-    assert resolve("lambda=0.3").contrast.lambda_ == 0.3
-    assert resolve("mask_ratio=0", "crop_ratio=0", "reorder_ratio=1").augment.reorder_ratio == 1
+    assert resolve("lambda=0.3").model.lambda_ == 0.3
+    assert resolve("mask_ratio=0", "crop_ratio=0", "reorder_ratio=1").model.reorder_ratio == 1
 
 
 def test_values_that_do_not_fit_each_other() -> None:
@@ -94,21 +101,19 @@ def test_values_that_do_not_fit_each_other() -> None:
 
 
 def test_models_set_their_own_losses() -> None:
-    sasrec = resolve("model=sasrec")
-    assert (sasrec.contrast.lambda_, sasrec.contrast.beta) == (0.0, 0.0)
-    cl4srec = resolve("model=cl4srec")
-    assert (cl4srec.contrast.lambda_, cl4srec.contrast.beta) == (0.1, 0.0)
-    assert resolve("model=cl4srec", "lambda=0.3").contrast.lambda_ == 0.3
-    assert {sasrec.train.schedule, cl4srec.train.schedule} == {"joint"}
+    assert not {"lambda", "beta", "schedule"} & c.keys_of("sasrec").keys()
+    assert not {"beta", "schedule"} & c.keys_of("cl4srec").keys()
+    assert resolve("model=cl4srec").model.lambda_ == 0.1
+    assert resolve("model=cl4srec", "lambda=0.3").model.lambda_ == 0.3
 
 
 @pytest.mark.parametrize(
     ("assignments", "words"),
     [
-        (["model=sasrec", "beta=0.1"], "sasrec means beta = 0"),
-        (["model=sasrec", "lambda=0.1"], "sasrec means lambda = 0"),
-        (["model=cl4srec", "beta=0.1"], "cl4srec means beta = 0"),
-        (["model=cl4srec", "lambda=0"], "cl4srec with lambda = 0 is sasrec"),
+        (["model=sasrec", "beta=0.1"], "model sasrec has no beta, it is an option of mclrec"),
+        (["model=sasrec", "lambda=0.1"], "model sasrec has no lambda"),
+        (["model=cl4srec", "beta=0.1"], "model cl4srec has no beta"),
+        (["model=cl4srec", "lambda=0"], "lambda must be above 0"),
     ],
 )
 def test_contradictions_are_refused(assignments: list[str], words: str) -> None:
@@ -116,31 +121,40 @@ def test_contradictions_are_refused(assignments: list[str], words: str) -> None:
         resolve(*assignments)
 
 
-def test_a_schedule_without_augmenters_is_said_to_change_nothing() -> None:
-    resolved = c.resolve(given("model=sasrec", "schedule=paper"))
-    assert resolved.config.train.schedule == "joint"
-    assert "changes nothing" in resolved.notes[0]
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("ndgc@10", "no such metric; did you mean 'ndcg@10'"),
+        ("ndcg@7", "no such metric"),
+        ("maskd.hr@10", "did you mean 'masked.hr@10'"),
+        ("coverage@10", "judges a catalogue's use, not an epoch"),
+    ],
+)
+def test_monitors_that_do_not_exist(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        resolve(f"monitor={text}")
+    assert resolve("monitor=masked.ndcg@7", "cutoffs=7").train.cutoffs == (7,)
 
 
 def test_a_named_data_set_brings_its_row_and_the_user_overrides_it() -> None:
-    row = {"lambda": 0.04, "beta": 0.4, "hidden_dropout": 0.5}
+    row = {"lambda": 0.04, "beta": 0.4, "hidden_dropout": 0.4}
     resolved = c.resolve(given("beta=0.3"), row, "sports")
-    assert resolved.config.contrast.lambda_ == 0.04
-    assert resolved.config.contrast.beta == 0.3
+    assert resolved.config.model.lambda_ == 0.04
+    assert resolved.config.model.beta == 0.3
     lines = c.differences(resolved)
     assert "lambda = 0.04  (default 0.0, from data set sports)" in lines
     assert "beta = 0.3  (default 0.05, from --set beta)" in lines
     # The row is MCLRec's: other models keep their own losses.
-    assert resolve("model=sasrec", recommended=row).contrast.lambda_ == 0.0
-    assert resolve("model=cl4srec", recommended=row).contrast.lambda_ == 0.1
+    assert resolve("model=sasrec", recommended=row).model.hidden_dropout == 0.4
+    assert resolve("model=cl4srec", recommended=row).model.lambda_ == 0.1
 
 
 def test_toml_sections_and_flat_keys(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
-    path.write_text('epochs = 3\n[contrast]\nlambda = 1\nsimilarity = "cos"\n[model]\nlayers = 1\n')
-    config = c.resolve(c.read_toml(path)).config
+    path.write_text('epochs = 3\n[model]\nlayers = 1\nlambda = 1\nsimilarity = "cos"\n')
+    config = c.resolve(c.checked(c.read_toml(path))).config
     assert (config.train.epochs, config.model.layers) == (3, 1)
-    assert (config.contrast.lambda_, config.contrast.similarity) == (1.0, "cos")
+    assert (config.model.lambda_, config.model.similarity) == (1.0, "cos")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +178,7 @@ def test_bad_toml(tmp_path: Path, text: str, words: list[str]) -> None:
     path = tmp_path / "a.toml"
     path.write_text(text)
     with pytest.raises(InputError) as error:
-        c.read_toml(path)
+        c.checked(c.read_toml(path))
     for word in ["a.toml", *words]:
         assert word in str(error.value)
 
@@ -177,4 +191,4 @@ def test_missing_config_file(tmp_path: Path) -> None:
 def test_round_trip() -> None:
     config = resolve("lambda=0.3", "data=a.txt", "max_steps=5", "min_rating=3.5")
     assert c.from_dict(c.to_dict(config), "config.json") == config
-    assert c.to_dict(config)["contrast"]["lambda"] == 0.3
+    assert c.to_dict(config)["model"]["lambda"] == 0.3

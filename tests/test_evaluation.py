@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from mclrec_fast import Popularity
+from mclrec_fast.config import TrainConfig
 from mclrec_fast.data import InteractionLog, Samples, split
-from mclrec_fast.evaluation import metrics, popularity, rank_by_scores, rank_samples, summary
+from mclrec_fast.data.samples import training_counts
+from mclrec_fast.errors import RunError
+from mclrec_fast.evaluation import Ranks, best_items, rank_samples, summary
+from mclrec_fast.metrics import RANKED, list_metrics, metrics
+from mclrec_fast.models.base import Model, Pass
 from mclrec_fast.sampling import SampleTable
 
 CPU = torch.device("cpu")
@@ -29,15 +35,49 @@ def targets(log: InteractionLog, max_length: int = 50) -> SampleTable:
     return SampleTable(log, Samples(users, (log.lengths - 1).astype(np.int32)), max_length, CPU)
 
 
+def scorer(scores: np.ndarray) -> Popularity:
+    """A model that gives every item a score of its own, the same for everybody."""
+    model = Popularity()
+    model.start(np.arange(len(scores)), 0)
+    model.popularity.copy_(torch.from_numpy(scores))
+    return model
+
+
+def rank_by_scores(scores: np.ndarray, table: SampleTable, *, batch_size: int) -> Ranks:
+    return rank_samples(scorer(scores), table, batch_size=batch_size)
+
+
+CUTOFFS = TrainConfig.cutoffs
+
+
 def test_metrics_by_hand() -> None:
-    found = metrics(np.array([0, 4, 5, 60]))
+    found = metrics(np.array([0, 4, 5, 60]), CUTOFFS)
     assert found["hr@5"] == 2 / 4
     assert found["hr@10"] == 3 / 4
     assert found["hr@50"] == 3 / 4
     assert found["ndcg@5"] == pytest.approx((1 + 1 / math.log2(6)) / 4, abs=1e-15)
     assert found["ndcg@10"] == pytest.approx((1 + 1 / math.log2(6) + 1 / math.log2(7)) / 4)
     assert found["mrr@10"] == pytest.approx((1 + 1 / 5 + 1 / 6) / 4, abs=1e-15)
-    assert set(found) == {f"{m}@{k}" for m in ("hr", "ndcg", "mrr") for k in (5, 10, 20, 50)}
+    assert all(found[f"recall@{k}"] == found[f"hr@{k}"] for k in CUTOFFS)
+    assert all(found[f"precision@{k}"] == pytest.approx(found[f"hr@{k}"] / k) for k in CUTOFFS)
+    assert set(found) == {f"{m}@{k}" for m in RANKED for k in CUTOFFS}
+
+
+def test_list_metrics_by_hand() -> None:
+    lists = np.array([[1, 2, 3], [1, 4, 0]])  # the second has no third
+    counts = np.array([0, 8, 4, 3, 1, 0], np.float32)
+    found = list_metrics(lists, counts, (1, 3))
+    assert found["coverage@1"] == 1 / 5 and found["coverage@3"] == 4 / 5
+    assert found["novelty@1"] == pytest.approx(1.0)
+    bits = [1.0, 2.0, -math.log2(3 / 16), 1.0, 4.0]
+    assert found["novelty@3"] == pytest.approx(sum(bits) / 5)
+
+
+def test_best_items_leave_out_what_was_seen() -> None:
+    log = make_log([1, 2, 3], [4, 1], items=4)
+    scores = np.array([9, 4, 3, 2, 1], np.float32)
+    found = best_items(scorer(scores), targets(log), 3, batch_size=1)
+    assert found.tolist() == [[3, 4, 0], [1, 2, 3]]
 
 
 def test_ranks_by_hand_with_ties_and_masks() -> None:
@@ -55,7 +95,7 @@ def test_ranks_by_hand_with_ties_and_masks() -> None:
     assert found.unmasked_ties.tolist() == [2, 0, 0, 0]
     assert found.masked.tolist() == [0, 0, 3, 4]
     assert found.masked_ties.tolist() == [1, 0, 0, 0]
-    report = summary(found)
+    report = summary(found, CUTOFFS)
     assert (report["unmasked"]["tied"], report["masked"]["tied"], report["samples"]) == (1, 1, 4)
     assert report["masked"]["hr@5"] == 1.0
 
@@ -64,7 +104,7 @@ def test_a_constant_scorer_gets_no_credit() -> None:
     log = make_log(*([[1, i + 1] for i in range(100)]), items=100)
     found = rank_by_scores(np.zeros(101, np.float32), targets(log), batch_size=7)
     assert (found.unmasked == 49).all()
-    assert metrics(found.unmasked)["hr@20"] == 0
+    assert metrics(found.unmasked, CUTOFFS)["hr@20"] == 0
 
 
 def test_masking_reaches_beyond_the_last_l_items() -> None:
@@ -82,12 +122,25 @@ def test_ranks_do_not_depend_on_the_batch_size() -> None:
     def ranks(batch_size: int) -> list[np.ndarray]:
         taken = 0
 
-        def represent(_items: object, starts: torch.Tensor, _lengths: object) -> torch.Tensor:
-            nonlocal taken
-            taken += len(starts)
-            return h[taken - len(starts) : taken]
+        class Given(Model):
+            Options = Popularity.Options
 
-        return list(rank_samples(targets(log), represent, items, batch_size=batch_size))
+            def build(self, n_classes: int) -> None:
+                self.table = items
+
+            def items(self) -> torch.Tensor:
+                return self.table
+
+            def represent_slices(
+                self, _items: torch.Tensor, starts: torch.Tensor, lengths: torch.Tensor, at: Pass
+            ) -> torch.Tensor:
+                nonlocal taken
+                taken += len(starts)
+                return h[taken - len(starts) : taken]
+
+        model = Given()
+        model.start(np.arange(31), 0)
+        return list(rank_samples(model, targets(log), batch_size=batch_size))
 
     for ours, theirs in zip(ranks(1), ranks(64), strict=True):
         assert np.array_equal(ours, theirs)
@@ -95,7 +148,7 @@ def test_ranks_do_not_depend_on_the_batch_size() -> None:
 
 def test_scores_that_are_not_finite_are_an_error() -> None:
     log = make_log([1, 2], items=3)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(RunError, match="not finite"):
         rank_by_scores(np.array([0, 1, np.nan, 2], np.float32), targets(log), batch_size=1)
 
 
@@ -103,7 +156,7 @@ def test_popularity_counts_what_training_sees() -> None:
     log = make_log([1, 2, 3, 4, 5], [2, 2, 1, 4], [3, 3, 3], [5, 5], items=5)
     parts = split(log)
     # user 0 trains on items 1, 2, 3; user 1 on 2, 2; users 2 and 3 have no training sample
-    assert popularity(log, parts.train).tolist() == [0, 1, 3, 1, 0, 0]
+    assert training_counts(log, parts.train).tolist() == [0, 1, 3, 1, 0, 0]
 
 
 def test_slices_of_the_log() -> None:

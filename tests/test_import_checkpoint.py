@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclrec_fast import evaluate, import_checkpoint, train
+from mclrec_fast.commands import evaluate, import_checkpoint, train
 from mclrec_fast.data import load_dataset
-from mclrec_fast.evaluation import rank_with_encoder, summary
+from mclrec_fast.evaluation import rank_samples, summary
+from mclrec_fast.runs.loading import load_run
 from mclrec_fast.sampling import SampleTable
-from mclrec_fast.training.trained import load_trained
 from tests.small_runs import write_log
 
 Capture = pytest.CaptureFixture[str]
@@ -86,15 +86,15 @@ def test_an_imported_run_ranks_with_the_authors_weights(
     assert evaluate.main([str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
 
-    trained = load_trained(out)
-    assert (trained.config.model.layers, trained.config.model.max_length) == (LAYERS, LENGTH)
-    encoder = trained.encoder("test")
-    rows = encoder.item_embedding.weight
+    config, model, _ = load_run(out)
+    assert (config.model.layers, config.model.max_length) == (LAYERS, LENGTH)
+    rows = model.encoder.item_embedding.weight
     assert torch.equal(rows, state["item_embedding.weight"][:-1])
     data = load_dataset(data=str(log))
     assert data.split.test is not None
     table = SampleTable(data.log, data.split.test, LENGTH, torch.device("cpu"))
-    assert summary(rank_with_encoder(encoder, table, batch_size=50)) == found["test"]
+    expected = summary(rank_samples(model, table, batch_size=50), config.train.cutoffs)
+    assert expected.items() <= found["test"].items()
 
 
 def test_an_imported_run_cannot_be_trained_further(
@@ -109,7 +109,7 @@ def test_an_imported_run_cannot_be_trained_further(
 def test_heads_are_not_in_the_file(log: Path, tmp_path: Path) -> None:
     file = save({"state_dict": authors_state(items_of(log))}, tmp_path / "model.pth")
     assert import_it(file, log, tmp_path / "run", "--set", "heads=4") == 0
-    assert load_trained(tmp_path / "run").config.model.heads == 4
+    assert load_run(tmp_path / "run").config.model.heads == 4
 
 
 def test_another_data_set(log: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from mclrec_fast import recommend
+from mclrec_fast.commands import recommend
 from mclrec_fast.data import load_dataset, load_ids
 from mclrec_fast.errors import InputError
 from mclrec_fast.ops import gather_sequences
 from mclrec_fast.recommender import Recommender
-from mclrec_fast.training.trained import load_trained
+from mclrec_fast.runs.loading import load_run
 from tests.backends import BACKENDS
 from tests.small_runs import SETTINGS, run, write_log
 
@@ -39,14 +39,13 @@ def trained(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def popular(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "popularity"
-    assert run(log, out, "--model", "popularity", beta=0, **{"lambda": 0}) == 0
+    assert run(log, out, "--model", "popularity") == 0
     return out
 
 
 def by_hand(path: Path, history: list[int], k: int, excluded: set[int]) -> list[tuple[int, float]]:
     """The best items by plain scores: the encoder on the last L items, all items, one sort."""
-    loaded, ids = load_trained(path), load_ids(path).item_ids.tolist()
-    encoder = loaded.encoder("run")
+    encoder, ids = load_run(path).model.encoder, load_ids(path).item_ids.tolist()
     inside = [ids.index(item) for item in history][-LENGTH:]
     packed = gather_sequences(
         torch.tensor(inside, dtype=torch.int32),
@@ -130,7 +129,7 @@ def test_a_log_of_users_is_their_histories(trained: Path, tmp_path: Path) -> Non
 
 def test_popularity_recommends_to_everybody(popular: Path) -> None:
     recommender = Recommender.load(popular)
-    scores, ids = load_trained(popular).popularity().tolist(), recommender.item_ids.tolist()
+    scores, ids = load_run(popular).model.popularity.tolist(), recommender.item_ids.tolist()
     order = sorted(range(30), key=lambda i: -scores[i + 1])
     best = [ids[i] for i in order]
     found = recommender.recommend([[], [best[0], best[2]]], 2)
@@ -158,7 +157,7 @@ def test_bad_runs_are_refused(trained: Path, popular: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"item_ids.npz: no such file"):
         Recommender.load(broken)
     np.savez(broken / "item_ids.npz", integers=np.arange(5, dtype="<i8"))
-    with pytest.raises(InputError, match="know 30 items, its item ids are 4"):
+    with pytest.raises(InputError, match=r"beside 4 item ids: weight \S+ has shape \(31, 8\)"):
         Recommender.load(broken)
 
 

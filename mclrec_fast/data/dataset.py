@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
 from ..errors import InputError
@@ -23,7 +24,7 @@ from .card import DataCard, make_card
 from .frame import frame_table, read_parquet
 from .layout import ColumnNames, detect_format, find_layout, open_check
 from .log import InteractionLog, content_digest
-from .samples import Split, split
+from .samples import Split, split, training_counts
 from .synthetic import SyntheticConfig, generate
 from .table import Table
 
@@ -50,6 +51,10 @@ class Dataset:
     def name(self) -> str:
         """A short name, fit for a folder."""
         return self.card.name
+
+    def training_counts(self) -> NDArray[np.float32]:
+        """How often training sees each item, float32 [V]."""
+        return training_counts(self.log, self.split.train)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> "Dataset":

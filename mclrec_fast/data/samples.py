@@ -159,3 +159,17 @@ def split(
     if holdout == "none":
         return _everything(log)
     raise InputError(f"unknown holdout {holdout!r}, expected one of {', '.join(HOLDOUTS)}")
+
+
+def training_counts(log: InteractionLog, train: Samples) -> NDArray[np.float32]:
+    """How often training sees each item, float32 [V]: the scores of the popularity floor.
+
+    A user's training part ends with the target of the last training sample; users without one do
+    not count.
+    """
+    seen = np.zeros(log.n_users, np.int64)  # [U], items of each user that training sees
+    np.maximum.at(seen, train.users, train.ends.astype(np.int64) + 1)
+    position = np.arange(len(log.items)) - np.repeat(log.offsets[:-1], np.diff(log.offsets))
+    in_training = position < np.repeat(seen, np.diff(log.offsets))  # [I]
+    counts = np.bincount(log.items[in_training], minlength=log.n_classes)
+    return counts.astype(np.float32)

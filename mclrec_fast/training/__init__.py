@@ -1,1 +1,1 @@
-"""Training: the schedules of updates, the loop around them, checkpoints and the run directory."""
+"""Training: the loop, the step of a batch, who keeps states and who is told; see fit.py first."""

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ..config import Config
+from ..config import TrainConfig
 from ..errors import RunError
-from ..model import MCLRec
+from ..models.base import Batch, Losses, Model
 from ..ops import PackedSequences
-from .schedules import TrainingStep
+from . import learning_rate
+from .step import TrainingStep
 
 WARM_UP = 3
 """Batches trained before the capture: libraries and allocators set themselves up in them."""
@@ -25,20 +26,22 @@ WARM_UP = 3
 _Result = TypeVar("_Result")
 
 
-def training_step(model: MCLRec, config: Config) -> TrainingStep:
-    """The updates of a batch as the configuration wants them: as a graph where that is possible."""
-    train = config.train
+def training_step(model: Model, train: TrainConfig) -> TrainingStep:
+    """The updates of a batch as the settings want them: as a graph where that is possible.
+
+    A graph holds its step size and what it averages: where these change, there is none.
+    """
     native = _native.backend(train.backend, train.device) == "native"
-    if train.cuda_graphs and train.device == "cuda" and native:
-        return GraphedStep(model, config)
-    return TrainingStep(model, config)
+    fixed = bool(model.kernels) and not learning_rate.changes(train) and not train.ema_decay
+    if train.cuda_graphs and train.device == "cuda" and native and fixed:
+        return GraphedStep(model, train)
+    return TrainingStep(model, train)
 
 
 class _Captured(NamedTuple):
     """A captured call: where it reads and where it leaves the losses."""
 
-    views: PackedSequences
-    targets: Tensor  # int64 [B]
+    batch: Batch
     update: Tensor  # int64 [], number of the first update
     replay: Callable[[], None]
     names: tuple[str, ...]  # of the losses
@@ -53,47 +56,46 @@ class GraphedStep(TrainingStep):
     weights and the optimizers' state must stay where they are in memory.
     """
 
-    def __init__(self, model: MCLRec, config: Config) -> None:
+    def __init__(self, model: Model, train: TrainConfig) -> None:
         """Prepare the optimizers of ``model``; nothing is captured yet."""
-        super().__init__(model, config)
-        self._batch_size = config.train.batch_size
+        super().__init__(model, train)
+        self._batch_size = train.batch_size
         self._warm_up = WARM_UP
         self._captured: _Captured | None = None
 
-    def __call__(
-        self, views: PackedSequences, targets: Tensor, *, update: int | Tensor
-    ) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch, *, update: int | Tensor) -> Losses:
         """Make all updates of one batch, see `TrainingStep`.
 
         Raises:
             RunError: the updates cannot be captured.
         """
-        if len(targets) != self._batch_size:
-            return super().__call__(views, targets, update=update)
+        if len(batch.targets) != self._batch_size:
+            return super().__call__(batch, update=update)
         if self._warm_up > 0:
             self._warm_up -= 1
             ordinary = super().__call__
-            return on_a_side_stream(lambda: ordinary(views, targets, update=update))
+            return on_a_side_stream(lambda: ordinary(batch, update=update))
         if self._captured is None:
-            self._captured = self._capture(views, targets)
+            self._captured = self._capture(batch)
         captured = self._captured
-        for place, new in zip((*captured.views, captured.targets), (*views, targets), strict=True):
+        for place, new in zip(_tensors(captured.batch), _tensors(batch), strict=True):
             place.copy_(new)
         captured.update.fill_(update)
         captured.replay()
         # A copy, as the next replay overwrites the losses.
         return dict(zip(captured.names, captured.losses.clone(), strict=True))
 
-    def _capture(self, views: PackedSequences, targets: Tensor) -> _Captured:
+    def _capture(self, batch: Batch) -> _Captured:
         """Record the updates of a batch of this shape; nothing is computed."""
-        places = PackedSequences(*(tensor.clone() for tensor in views))
-        target_place, number = targets.clone(), targets.new_zeros(())
+        *sequences, targets = (tensor.clone() for tensor in _tensors(batch))
+        places = Batch(PackedSequences(*sequences), targets)
+        number = targets.new_zeros(())
         names: tuple[str, ...] = ()
         updates = super().__call__
 
         def captured() -> Tensor:
             nonlocal names
-            losses = updates(places, target_place, update=number)
+            losses = updates(places, update=number)
             names = tuple(losses)
             return torch.stack(list(losses.values()))
 
@@ -104,7 +106,11 @@ class GraphedStep(TrainingStep):
                 f"the updates of a batch cannot be captured as a CUDA graph: {error}; "
                 "train without it: --no-cuda-graphs"
             ) from error
-        return _Captured(places, target_place, number, replay, names, losses)
+        return _Captured(places, number, replay, names, losses)
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    return (*batch.sequences, batch.targets)
 
 
 def on_a_side_stream(function: Callable[[], _Result]) -> _Result:

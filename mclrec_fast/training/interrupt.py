@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that the loop honours between two batches.
+"""Ctrl-C, SIGTERM and SIGHUP as a request that the loop honours between two batches.
 
 A second signal ends the process at once, as without us; the last state on disk stays good. Saving
 is the loop's business.
@@ -27,11 +27,15 @@ class Interrupted(KeyboardInterrupt):
 
 def resume_command(path: Path) -> str:
     """What to type to go on with a run."""
-    return f"python -m mclrec_fast.train --resume {quote(str(path))}"
+    return f"mclrec-fast train --resume {quote(str(path))}"
+
+
+# A hang-up too: the terminal of a long run closes, the run should not be lost.
+_STOPS = [getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)]
 
 
 class StopRequest:
-    """While entered, turns the first SIGINT or SIGTERM into `requested`.
+    """While entered, turns the first SIGINT, SIGTERM or SIGHUP into `requested`.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
     """
@@ -54,7 +58,7 @@ class StopRequest:
     def __enter__(self) -> "StopRequest":
         """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _STOPS:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

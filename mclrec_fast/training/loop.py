@@ -1,63 +1,70 @@
-"""The training loop: Algorithm 1 of the paper, with validation, early stopping and saving.
+"""The training loop: epochs of batches, validation, early stopping; Algorithm 1 of the paper.
 
-What one batch does to the weights is schedules.py; where the numbers go is run_directory.py and
-checkpoint.py. A run that is killed at any moment goes on from the last state with the same bits:
-every random number depends on (seed, epoch, batch, update) alone.
+What one batch does to the weights is step.py and the model's own file; where states go is keeper.py
+and who is told observers.py. A run that is killed at any moment goes on from the last state with
+the same bits: every random number depends on (seed, epoch, batch, update) alone.
 """
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..config import Config
+from ..config import TrainConfig
+from ..console import Console
 from ..errors import RunError
-from ..evaluation import Ranks, rank_with_encoder, summary
-from ..model import Encoder, MCLRec
-from ..ops import PackedSequences, augment_views, gather_sequences
+from ..evaluation import rank_samples, summary
+from ..metrics import Monitor
+from ..models.base import Model, Pass
 from ..ops.philox import shuffle_order
+from ..runs.checkpoint import Progress
 from ..sampling import SampleTable
-from . import checkpoint
-from .checkpoint import Progress
-from .console import Console, fields
-from .interrupt import Interrupted, StopRequest, resume_command
+from . import learning_rate
+from .interrupt import Interrupted, StopRequest
+from .keeper import Keeper
 from .losses import LossBook, NotFinite
-from .run_directory import BEST, LAST, RunDirectory
-from .schedules import TrainingStep
+from .observers import Callback
+from .step import TrainingStep
 
 
 @dataclass
 class Training:
-    """One run being trained: the model, its data, and where it stands.
+    """One model being trained: its data, and where it stands.
 
     Attributes:
-        config: the run's configuration.
         model: what is trained.
         step: the updates of a batch.
+        settings: how it is trained.
         train: the training samples.
         valid: the validation samples; None trains without validation to the last epoch.
         progress: where it stands; changed in place.
-        directory: where it is kept.
-        console: what it says.
+        keeper: where its states go.
+        observers: who is told.
+        console: where progress is shown.
         stop: a request to stop, looked at between batches.
     """
 
-    config: Config
-    model: MCLRec
+    model: Model
     step: TrainingStep
+    settings: TrainConfig
     train: SampleTable
     valid: SampleTable | None
     progress: Progress
-    directory: RunDirectory
+    keeper: Keeper
+    observers: Callback
     console: Console
     stop: StopRequest
 
     def run(self) -> None:
-        """Trains until an end: epochs, patience or max_steps. The best weights are on disk then."""
+        """Trains until an end: epochs, patience or max_steps. The best weights are kept then."""
+        if not self.step.updates_per_batch:
+            self.save_best(self.progress)
+            return
         while not self.finished():
             self.train_epoch()
             if self.progress.batch < self.batches_per_epoch:
@@ -66,30 +73,35 @@ class Training:
             self.end_epoch()
 
     @property
+    def monitor(self) -> Monitor:
+        """What better means."""
+        return Monitor.parse(self.settings.monitor, self.settings.cutoffs)
+
+    @property
     def batches_per_epoch(self) -> int:
         """Batches of an epoch, the last partial one included."""
-        return -(-len(self.train) // self.config.train.batch_size)
+        return -(-len(self.train) // self.settings.batch_size)
 
     @property
     def steps_are_up(self) -> bool:
         """`max_steps` is reached."""
-        limit = self.config.train.max_steps
+        limit = self.settings.max_steps
         return limit is not None and self.progress.step >= limit
 
     def finished(self) -> bool:
         """Nothing is left to train: all epochs done, patience at an end, or steps up."""
-        progress, train = self.progress, self.config.train
+        progress, settings = self.progress, self.settings
         return (
-            progress.epoch >= train.epochs
-            or (self.valid is not None and progress.stale >= train.patience)
+            progress.epoch >= settings.epochs
+            or (self.valid is not None and progress.stale >= settings.patience)
             or (self.steps_are_up and progress.batch == 0)
         )
 
     def train_epoch(self) -> None:
         """The rest of the current epoch, or of what `max_steps` leaves of it."""
-        progress, train = self.progress, self.config.train
-        order = shuffle_order(len(self.train), seed=train.seed, epoch=progress.epoch)  # [M]
-        batches = torch.split(order.to(self.train.device), train.batch_size)
+        progress, settings = self.progress, self.settings
+        order = shuffle_order(len(self.train), seed=settings.seed, epoch=progress.epoch)  # [M]
+        batches = torch.split(order.to(self.train.device), settings.batch_size)
         book = LossBook(progress.losses)
         self.model.train()
         name = f"epoch {progress.epoch + 1}"
@@ -98,15 +110,9 @@ class Training:
             for index in batches[progress.batch :]:
                 if self.steps_are_up:
                     break
-                views, targets = sample_batch(
-                    self.train, index, self.config, progress.step, views=self.step.uses_views
-                )
-                losses = self.step(
-                    views, targets, update=progress.step * self.step.updates_per_batch
-                )
-                progress.step += 1
-                progress.batch += 1
+                losses = self.train_batch(index)
                 self.require_finite(book.add(losses, len(index), progress.step))
+                self.observers.batch(progress.step, losses)
                 advance(1)
                 if self.stop.requested or self.save_is_due():
                     self.require_finite(book.read())
@@ -117,6 +123,19 @@ class Training:
             self.require_finite(book.read())
             progress.seconds += time.perf_counter() - clock
 
+    def train_batch(self, index: Tensor) -> dict[str, Tensor]:
+        """One step on these samples, int64 [B]; the losses by name."""
+        progress, settings = self.progress, self.settings
+        if learning_rate.changes(settings):
+            steps = settings.epochs * self.batches_per_epoch
+            self.step.set_learning_rate(learning_rate.learning_rate(settings, progress.step, steps))
+        at = Pass(settings.seed, progress.step, settings.backend)
+        batch = self.model.sample(self.train, index, at)
+        losses = self.step(batch, update=progress.step * self.step.updates_per_batch)
+        progress.step += 1
+        progress.batch += 1
+        return losses
+
     def end_epoch(self) -> None:
         """Validates, counts the epoch, keeps the state and the weights if they are the best."""
         progress = self.progress
@@ -126,46 +145,71 @@ class Training:
         progress.seconds = 0.0
         progress.losses = {}
         better = self.note(progress, record)
-        self.save()  # before best.safetensors: a state never points at weights that came later
+        self.save()  # before the best weights: a state never points at weights that came later
         if better:
             self.save_best(progress)
-        self.report(progress)
+        self.tell(record, better)
 
     def end_inside_epoch(self) -> None:
         """`max_steps` was reached inside an epoch: validates here, for the result only.
 
-        The state on disk stays that of an epoch under way, so that a resumed run with more steps
-        does what a run that never stopped does; the best weights travel with it.
+        The state that is kept stays that of an epoch under way, so that a resumed run with more
+        steps does what a run that never stopped does; the best weights travel with it.
         """
-        best = None
-        if self.progress.best_epoch:
-            best, _ = checkpoint.read(self.directory.path / BEST)
-        self.save(best)
+        self.save(self.keeper.best() if self.progress.best_epoch else None)
         progress = copy.deepcopy(self.progress)
-        if self.note(progress, self.record(self.validate())):
+        record = self.record(self.validate())
+        better = self.note(progress, record)
+        if better:
             self.save_best(progress)
-        self.report(progress)
         self.progress = progress
+        self.tell(record, better)
+
+    def tell(self, record: Mapping[str, Any], better: bool) -> None:
+        """Tells the observers of an epoch's record."""
+        self.observers.epoch(record)
+        if better:
+            self.observers.best(record)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While entered, the weights are those to judge and to keep: averaged, where asked for."""
+        return nullcontext() if self.step.average is None else self.step.average.in_place()
 
     def validate(self) -> dict[str, Any] | None:
         """The validation metrics of the weights as they are; None without validation samples."""
         if self.valid is None:
             return None
 
-        def look_for_stop(_done: int) -> None:
+        def look_for_stop(done: int) -> None:
+            advance(done)
             if self.stop.requested:
-                self.save()
-                self.stop_if_requested()
+                raise _Stopping
 
-        step = self.progress.step
-        return summary(
-            finite_ranks(self.model.encoder, self.valid, self.config, step, look_for_stop)
-        )
+        settings = self.settings
+        try:
+            with (
+                self.averaged(),
+                self.console.progress("validation", len(self.valid)) as advance,
+            ):
+                ranks = rank_samples(
+                    self.model,
+                    self.valid,
+                    batch_size=settings.eval_batch_size,
+                    backend=settings.backend,
+                    after_batch=look_for_stop,
+                )
+        except _Stopping:
+            self.save()
+            self.stop_if_requested()
+            raise
+        except RunError as error:
+            raise RunError(f"ranking after step {self.progress.step} failed: {error}") from error
+        return summary(ranks, settings.cutoffs)
 
     def record(self, valid: dict[str, Any] | None) -> dict[str, Any]:
         """The metrics record of the epoch under way."""
         progress = self.progress
-        samples = min(progress.batch * self.config.train.batch_size, len(self.train))
+        samples = min(progress.batch * self.settings.batch_size, len(self.train))
         return {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -179,12 +223,16 @@ class Training:
     def note(self, progress: Progress, record: dict[str, Any]) -> bool:
         """Enters a record into the history; True if its weights are the best so far.
 
-        Better means a strictly higher unmasked validation MRR@10; without validation the latest
-        weights are the best.
+        Better means that the monitored metric grew by more than `min_delta`; without validation
+        the latest weights are the best.
         """
         valid = record["valid"]
-        value = None if valid is None else float(valid["unmasked"]["mrr@10"])
-        better = value is None or progress.best_value is None or value > progress.best_value
+        value = None if valid is None else self.monitor.value(valid)
+        better = (
+            value is None
+            or progress.best_value is None
+            or value > progress.best_value + self.settings.min_delta
+        )
         progress.stale = 0 if better else progress.stale + 1
         if better:
             progress.best_epoch, progress.best_step = record["epoch"], record["step"]
@@ -193,31 +241,13 @@ class Training:
         progress.history.append(record)
         return better
 
-    def report(self, progress: Progress) -> None:
-        """Says the latest record in one line and writes the metrics files."""
-        record = progress.history[-1]
-        said: dict[str, Any] = {
-            "epoch": f"{record['epoch']}/{self.config.train.epochs}",
-            "step": record["step"],
-            **record["loss"],
-            "sequences/s": f"{record['sequences_per_second']:.0f}",
-            "seconds": f"{record['seconds']:.1f}",
-        }
-        if record["valid"] is not None:
-            for name in ("mrr@10", "ndcg@10", "hr@10"):
-                said[f"valid_{name}"] = record["valid"]["unmasked"][name]
-            said["masked_ndcg@10"] = record["valid"]["masked"]["ndcg@10"]
-            said["best_epoch"] = record["best_epoch"]
-        self.console.line(fields(**said))
-        self.directory.write_metrics(progress.history)
-
     def save_is_due(self) -> bool:
         """It is time for a state inside the epoch."""
-        every = self.config.train.checkpoint_steps
+        every = self.settings.checkpoint_steps
         return every is not None and self.progress.step % every == 0
 
     def save(self, best: Mapping[str, Tensor] | None = None) -> None:
-        """Writes the state, if it is a good one.
+        """Keeps the state, if it is a good one.
 
         Raises:
             RunError: a weight is not finite, or the disk is full; the last state stays.
@@ -226,21 +256,21 @@ class Training:
             raise RunError(
                 self.not_finite_text(f"a weight is not finite after step {self.progress.step}")
             )
-        checkpoint.save_state(
-            self.directory.path / LAST, self.model, self.step.state_dict(), self.progress, best
-        )
+        self.keeper.save(self.model, self.step.state_dict(), self.progress, best)
 
     def save_best(self, progress: Progress, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Writes the best weights: the model's, unless others are given."""
+        """Keeps the best weights: the model's, unless others are given."""
         header = {
             "epoch": progress.best_epoch,
             "step": progress.best_step,
-            "valid_mrr@10": progress.best_value,
+            "monitor": str(self.monitor),
+            "value": progress.best_value,
         }
-        checkpoint.write(self.directory.path / BEST, weights or self.model.state_dict(), header)
+        with self.averaged():
+            self.keeper.save_best(weights or self.model.state_dict(), header)
 
     def require_finite(self, found: NotFinite | None) -> None:
-        """Ends the run at a loss that is not finite; the last good state stays on disk."""
+        """Ends the run at a loss that is not finite; the last good state stays."""
         if found is not None:
             raise RunError(
                 self.not_finite_text(
@@ -252,75 +282,19 @@ class Training:
     def not_finite_text(self, what: str) -> str:
         """The message of a run that diverged."""
         return (
-            f"{what}; the last good state and the best weights so far are kept in "
-            f"{self.directory.path}; train anew with a smaller learning_rate "
-            f"(now {self.config.train.learning_rate:g})"
+            f"{what}; {self.keeper.place}; train anew with a smaller learning_rate "
+            f"(now {self.settings.learning_rate:g})"
         )
 
     def stop_if_requested(self) -> None:
-        """Leaves the run after a signal; the state is saved by now."""
+        """Leaves the run after a signal; the state is kept by now."""
         if self.stop.requested:
             raise Interrupted(
                 f"interrupted at step {self.progress.step} (epoch {self.progress.epoch + 1}); "
-                f"the state is saved; go on with: {resume_command(self.directory.path)}",
+                f"{self.keeper.way_on}",
                 self.stop.exit_code,
             )
 
 
-def sample_batch(
-    table: SampleTable, index: Tensor, config: Config, batch: int, *, views: bool
-) -> tuple[PackedSequences, Tensor]:
-    """Some samples' histories with both of their views, packed, and their targets.
-
-    Args:
-        table: the samples.
-        index: int64 [B], sample numbers.
-        config: the augmentation, the seed and the backend.
-        batch: number of the batch, which makes its random choices its own.
-        views: False packs the histories alone.
-
-    Returns:
-        3B sequences (B without views); targets int64 [B].
-    """
-    starts, lengths, targets = table.batch(index)
-    length, backend = table.max_length, config.train.backend
-    if not views:
-        packed = gather_sequences(table.items, starts, lengths, max_length=length, backend=backend)
-        return packed, targets
-    packed = augment_views(
-        table.items,
-        starts,
-        lengths,
-        max_length=length,
-        crop_ratio=config.augment.crop_ratio,
-        mask_ratio=config.augment.mask_ratio,
-        reorder_ratio=config.augment.reorder_ratio,
-        seed=config.train.seed,
-        batch=batch,
-        backend=backend,
-    )
-    return packed, targets
-
-
-def finite_ranks(
-    encoder: Encoder,
-    table: SampleTable,
-    config: Config,
-    step: int,
-    after_batch: Callable[[int], None],
-) -> Ranks:
-    """Ranks by the encoder; scores that are not finite end the run.
-
-    Raises:
-        RunError: naming the step.
-    """
-    try:
-        return rank_with_encoder(
-            encoder,
-            table,
-            batch_size=config.train.eval_batch_size,
-            backend=config.train.backend,
-            after_batch=after_batch,
-        )
-    except ValueError as error:
-        raise RunError(f"ranking after step {step} failed: {error}") from error
+class _Stopping(Exception):
+    """A signal came in the middle of a validation."""

@@ -7,86 +7,87 @@ same ranking.
 import io
 import resource
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from .. import _native
 from ..config import Config
-from ..evaluation import Ranks, popularity, rank_by_scores, summary
-from ..sampling import SampleTable
-from . import checkpoint
-from .checkpoint import Progress
-from .console import Console
-from .interrupt import Interrupted, resume_command
-from .loop import Training, finite_ranks
-from .run_data import SPLITS, RunData
-from .run_directory import BEST, RESULT, RunDirectory, write_atomically
-
-TABLE_METRICS = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
-Rank = Callable[[SampleTable], Ranks]
+from ..console import Console
+from ..data import Dataset
+from ..evaluation import SPLITS, Ranks, measure
+from ..runs.checkpoint import Progress
+from ..runs.directory import RESULT, RunDirectory, write_atomically
+from .interrupt import Interrupted
+from .loop import Training
 
 
-def final_report(training: Training, data: RunData, backend: str) -> dict[str, Any]:
-    """Evaluates the best weights, writes result.json and the ranks, says the table.
+def final_report(
+    training: Training, dataset: Dataset, config: Config, directory: RunDirectory | None
+) -> dict[str, Any]:
+    """Evaluates the model as it is, writes result.json and the ranks, says the table.
 
     Returns:
         What result.json holds.
 
     Raises:
         RunError: scores are not finite, or the disk is full.
-        Interrupted: a signal came; the state saved before is whole.
+        Interrupted: a signal came; the state kept before is whole.
     """
-    config, path = training.config, training.directory.path
-    weights, _ = checkpoint.read(path / BEST)
-    checkpoint.load_weights(training.model, weights, str(path / BEST))
+    console = training.console
 
-    def look_for_stop(_done: int) -> None:
+    def keep(name: str, ranks: Ranks) -> None:
+        if directory is not None:
+            ids = dataset.log.user_ids if config.data.user_ids else None
+            write_ranks(directory.path / f"{name}_ranks.npz", ranks, ids)
+
+    def look_for_stop(done: int) -> None:
+        advance(done)
         if training.stop.requested:
             raise Interrupted(
-                "interrupted in the final evaluation; the trained state is saved; "
-                f"go on with: {resume_command(path)}",
+                f"interrupted in the final evaluation; {training.keeper.way_on}",
                 training.stop.exit_code,
             )
 
-    def rank(table: SampleTable) -> Ranks:
-        step = training.progress.best_step
-        return finite_ranks(training.model.encoder, table, config, step, look_for_stop)
+    with console.progress("evaluation", held_out(dataset)) as advance:
+        figures = measure(
+            training.model, dataset, config.train, keep=keep, after_batch=look_for_stop
+        )
+    facts = _facts(training, dataset, config, training.progress)
+    result = facts | figures | {"peak_rss_mb": peak_rss_mb()}
+    training.observers.ended(result)
+    if directory is not None:
+        directory.write_json(RESULT, result)
+    say_table(result, console)
+    if directory is not None:
+        console.line(f"result: {directory.path / RESULT}")
+    return result
 
-    facts = _facts(config, data, backend, training.progress)
-    device = training.train.device
-    return _report(facts, rank, config, data, device, training.directory, training.console)
+
+def held_out(dataset: Dataset) -> int:
+    """Samples that are ranked in an evaluation."""
+    return sum(part.size for part in (dataset.split.valid, dataset.split.test) if part is not None)
 
 
-def popularity_report(
-    config: Config, data: RunData, device: torch.device, directory: RunDirectory, console: Console
+def _facts(
+    training: Training, dataset: Dataset, config: Config, progress: Progress
 ) -> dict[str, Any]:
-    """The whole of a run of the popularity floor, which has nothing to train."""
-    scores = popularity(data.log, data.split.train)
-    header = {"epoch": 0, "step": 0, "valid_mrr@10": None}
-    weights = {"popularity": torch.from_numpy(scores)}
-    checkpoint.write(directory.path / BEST, weights, header)
-    rank = partial(rank_by_scores, scores, batch_size=config.train.eval_batch_size)
-    facts = _facts(config, data, "torch", Progress())
-    return _report(facts, rank, config, data, device, directory, console)
-
-
-def _facts(config: Config, data: RunData, backend: str, progress: Progress) -> dict[str, Any]:
     """What result.json says beside the metrics."""
-    history = progress.history
+    history, train = progress.history, config.train
     seconds = sum(record["seconds"] for record in history)
     samples = sum(record["samples"] for record in history)
+    device = training.model.device
     return {
-        "dataset": data.card,
-        "model": config.model.model,
-        "schedule": config.train.schedule,
-        "backend": backend,
-        "device": config.train.device,
-        "threads": config.train.threads,
-        "seed": config.train.seed,
+        "dataset": dataset.card.to_dict(),
+        "model": config.model.name,
+        "updates": training.step.updates_per_batch,
+        "backend": _native.backend(train.backend, device),
+        "device": train.device,
+        "threads": train.threads,
+        "seed": train.seed,
+        "monitor": train.monitor,
         "epochs": len(history),
         "best_epoch": progress.best_epoch,
         "steps": progress.step,
@@ -95,69 +96,14 @@ def _facts(config: Config, data: RunData, backend: str, progress: Progress) -> d
     }
 
 
-def _report(
-    facts: dict[str, Any],
-    rank: Rank,
-    config: Config,
-    data: RunData,
-    device: torch.device,
-    directory: RunDirectory,
-    console: Console,
-) -> dict[str, Any]:
-    """Measures, writes and says everything."""
-
-    def keep(name: str, ranks: Ranks) -> None:
-        write_ranks(directory.path / f"{name}_ranks.npz", ranks, data.kept_user_ids)
-
-    result = facts | measure(rank, config, data, device, keep)
-    result["peak_rss_mb"] = peak_rss_mb()
-    directory.write_json(RESULT, result)
-    say_table(result, console)
-    console.line(f"result: {directory.path / RESULT}")
-    return result
-
-
-def measure(
-    rank: Rank,
-    config: Config,
-    data: RunData,
-    device: torch.device,
-    keep: Callable[[str, Ranks], None] = lambda _name, _ranks: None,
-) -> dict[str, Any]:
-    """The metrics of a model and of the popularity floor, on validation and test.
-
-    Args:
-        rank: ranks the targets of a sample table.
-        config: the run's configuration.
-        data: its data.
-        device: where to rank.
-        keep: receives each split's name and ranks.
-
-    Returns:
-        `valid` and `test` (None where the split has none), and `popularity` with the same.
-    """
-    scores = popularity(data.log, data.split.train)
-    result: dict[str, Any] = dict.fromkeys(SPLITS)
-    floor: dict[str, Any] = dict.fromkeys(SPLITS)
-    for name in SPLITS:
-        table = data.table(name, config.model.max_length, device)
-        if table is None:
-            continue
-        ranks = rank(table)
-        keep(name, ranks)
-        result[name] = summary(ranks)
-        batch_size = config.train.eval_batch_size
-        floor[name] = summary(rank_by_scores(scores, table, batch_size=batch_size))
-    return result | {"popularity": floor}
-
-
 def say_table(result: dict[str, Any], console: Console) -> None:
     """The final table: both protocols, the floor beside the model."""
     for name in SPLITS:
         if result.get(name) is None:
             continue
+        columns = _columns(result[name]["unmasked"])
         rows = [
-            [who, protocol, *(f"{measured[protocol][metric]:.4f}" for metric in TABLE_METRICS)]
+            [who, protocol, *(f"{measured[protocol][metric]:.4f}" for metric in columns)]
             for protocol in ("unmasked", "masked")
             for who, measured in (
                 (result["model"], result[name]),
@@ -166,7 +112,13 @@ def say_table(result: dict[str, Any], console: Console) -> None:
         ]
         targets, epoch = result[name]["samples"], result["best_epoch"]
         title = f"{name}: full ranking, {targets} targets, best epoch {epoch}"
-        console.table(title, ["model", "history", *TABLE_METRICS], rows)
+        console.table(title, ["model", "history", *columns], rows)
+
+
+def _columns(measured: Mapping[str, float]) -> list[str]:
+    """What fits a line: hit rate and NDCG at the first three cut-offs."""
+    cutoffs = [name.partition("@")[2] for name in measured if name.startswith("hr@")][:3]
+    return [f"{name}@{k}" for name in ("hr", "ndcg") for k in cutoffs]
 
 
 def write_ranks(path: Path, ranks: Ranks, user_ids: Any) -> None:

@@ -16,12 +16,11 @@ from torch import Tensor
 from mclrec_fast.errors import RunError
 from mclrec_fast.ops import packed
 from mclrec_fast.training import graphs
-from mclrec_fast.training.loop import sample_batch
-from mclrec_fast.training.schedules import TrainingStep
+from mclrec_fast.training.step import TrainingStep
 
 from .. import fake_graph
 from ..no_waiting import no_waiting
-from ..training.trajectory import Run, make_run, next_batch
+from ..training.trajectory import Run, make_run, next_batch, sample
 from .ops import emulated
 
 
@@ -53,13 +52,10 @@ def losses_of(run: Run, count: int, small_batch: int | None = None) -> list[dict
     """Trains on `count` batches, the one of that number being half as large; their losses."""
     found = []
     for number in range(count):
-        views, targets, update = next_batch(run)
+        batch, update = next_batch(run)
         if number == small_batch:
-            index = torch.arange(len(targets) // 2)
-            views, targets = sample_batch(
-                run.table, index, run.config, number, views=run.step.uses_views
-            )
-        found.append(run.step(views, targets, update=update))
+            batch = sample(run, torch.arange(len(batch.targets) // 2), number)
+        found.append(run.step(batch, update=update))
     return found
 
 
@@ -100,8 +96,7 @@ def test_capturing_computes_nothing() -> None:
     assert isinstance(run.step, graphs.GraphedStep)
     losses_of(run, graphs.WARM_UP)
     before = {name: weight.clone() for name, weight in run.step.model.state_dict().items()}
-    views, targets, _ = next_batch(run)
-    run.step._capture(views, targets)
+    run.step._capture(next_batch(run)[0])
     assert all(w.equal(before[name]) for name, w in run.step.model.state_dict().items())
 
 
@@ -121,12 +116,12 @@ def test_a_capture_that_fails_names_the_remedy(monkeypatch: pytest.MonkeyPatch) 
 def test_a_number_among_the_arguments_would_be_noticed() -> None:
     """The graph of a step that was told its update as a plain number repeats its dropout."""
     run, eager = make_run("native"), make_run("native")
-    views, targets, update = next_batch(run)
-    replay, losses = fake_graph.capture(lambda: run.step(views, targets, update=update))
+    batch, update = next_batch(run)
+    replay, losses = fake_graph.capture(lambda: run.step(batch, update=update))
     replay()
-    assert losses["rec"].equal(eager.step(views, targets, update=update)["rec"])
+    assert losses["rec"].equal(eager.step(batch, update=update)["rec"])
     replay()
-    right = eager.step(views, targets, update=update + run.step.updates_per_batch)["rec"]
+    right = eager.step(batch, update=update + run.step.updates_per_batch)["rec"]
     assert not losses["rec"].equal(right)
 
 
@@ -134,13 +129,13 @@ def test_a_number_among_the_arguments_would_be_noticed() -> None:
 def test_the_step_that_training_takes() -> None:
     """A graph on CUDA with its kernels and unless it is switched off; else launch by launch."""
     run = make_run("native")
-    config, model = run.config, run.step.model
 
     def kind(**changes: Any) -> type[TrainingStep]:
-        train = replace(config.train, **changes)
-        return type(graphs.training_step(model, replace(config, train=train)))
+        return type(graphs.training_step(run.step.model, replace(run.settings, **changes)))
 
     assert kind(device="cuda") is graphs.GraphedStep
     assert kind(device="cuda", cuda_graphs=False) is TrainingStep
     assert kind(device="cuda", backend="torch") is TrainingStep
     assert kind(device="cpu") is TrainingStep
+    assert kind(device="cuda", ema_decay=0.9) is TrainingStep
+    assert kind(device="cuda", warmup_steps=3) is TrainingStep

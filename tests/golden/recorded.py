@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mclrec_fast.config import Config, ContrastConfig, ModelConfig, TrainConfig
-from mclrec_fast.model import MCLRec
-from mclrec_fast.model.authors import encoder_name, encoder_state
+from mclrec_fast import MCLRec
+from mclrec_fast.models.authors import encoder_name, encoder_state
 from mclrec_fast.ops import PackedSequences
 
 CLASSES, BATCH = 60, 9
@@ -31,22 +30,14 @@ def recorded_tree(prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix + "/"): recorded(name) for name in names}
 
 
-def configuration(schedule: str, backend: str, **contrast: object) -> Config:
-    """The settings of the recording."""
-    settings = {"lambda_": 0.3, "beta": 0.2} | contrast
-    return Config(
-        model=ModelConfig(hidden_dropout=0.0, attention_dropout=0.0),
-        contrast=ContrastConfig(**settings),  # type: ignore[arg-type]
-        train=TrainConfig(schedule=schedule, backend=backend),
-    )
-
-
-def recorded_model(config: Config, prefix: str = "") -> MCLRec:
-    """The model with the recorded weights below ``prefix``, float64."""
-    model = MCLRec(CLASSES, config).double()
+def recorded_model(prefix: str = "", **changes: object) -> MCLRec:
+    """A model of the recording's settings, with the recorded weights below ``prefix``, float64."""
+    settings = {"lambda": 0.3, "beta": 0.2, "hidden_dropout": 0.0, "attention_dropout": 0.0}
+    model = MCLRec(**(settings | changes))
+    model.start(np.arange(CLASSES), 0)
+    model.double()
     model.encoder.load_state_dict(encoder_state(recorded_tree(f"{prefix}model")))
     for name, augmenter in (("aug_1", model.augmenter_1), ("aug_2", model.augmenter_2)):
-        assert augmenter is not None
         augmenter.load_state_dict(recorded_tree(prefix + name))
     return model
 

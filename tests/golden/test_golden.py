@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclrec_fast.model.objective import (
+from mclrec_fast.config import TrainConfig
+from mclrec_fast.models.base import Batch
+from mclrec_fast.models.objective import (
     augmenter_objective,
     contrast_losses,
     encoder_objective,
@@ -16,13 +18,12 @@ from mclrec_fast.model.objective import (
 )
 from mclrec_fast.ops import contrast, info_nce
 from mclrec_fast.ops.reference.contrast import regulariser
-from mclrec_fast.training.schedules import TrainingStep
+from mclrec_fast.training.step import TrainingStep
 
 from ..backends import BACKENDS
 from .recorded import (
     BATCH,
     batch_views,
-    configuration,
     recorded,
     recorded_gradients,
     recorded_model,
@@ -40,17 +41,16 @@ def assert_recorded(ours: Tensor, theirs: Tensor, relative: float = 1e-9) -> Non
     assert float((ours.detach() - theirs).abs().max()) <= bound
 
 
-def forward(backend: str, schedule: str = "official", **contrast_settings: object):  # type: ignore[no-untyped-def]
+def forward(backend: str, **options: object):  # type: ignore[no-untyped-def]
     """Model, encodings of batch 0 and targets."""
-    config = configuration(schedule, backend, **contrast_settings)
-    model = recorded_model(config)
+    model = recorded_model(**options)
     views, targets = batch_views(0)
     h = model.encoder(views, seed=1, update=0, backend=backend)
-    return config, model, h.split(BATCH), targets
+    return model, h.split(BATCH), targets
 
 
 def test_forward(backend: str) -> None:
-    _, model, (h0, h1, h2), targets = forward(backend)
+    model, (h0, h1, h2), targets = forward(backend)
     for name, value in (
         ("h0", h0),
         ("h1", h1),
@@ -95,12 +95,10 @@ def test_regulariser_ignores_temperature(backend: str) -> None:
 
 
 def test_first_update(backend: str) -> None:
-    config, model, (h0, h1, h2), targets = forward(backend)
+    model, (h0, h1, h2), targets = forward(backend)
     rec = recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend)
-    terms = contrast_losses(
-        h1, h2, (model.augmenter_1, model.augmenter_2), config.contrast, backend
-    )
-    loss = encoder_objective(rec, terms, config.contrast)
+    terms = contrast_losses(h1, h2, (model.augmenter_1, model.augmenter_2), model.options, backend)
+    loss = encoder_objective(rec, terms, model.options)
     assert_recorded(loss, recorded("step1/loss"))
     names, weights = zip(*model.encoder.named_parameters(), strict=True)
     theirs = recorded_gradients("step1/grad/model")
@@ -112,12 +110,10 @@ def test_first_update(backend: str) -> None:
 
 def test_second_update(backend: str) -> None:
     """The augmenters' loss and gradients, recorded at the initial encoder."""
-    config, model, (_, h1, h2), _ = forward(backend)
+    model, (_, h1, h2), _ = forward(backend)
     h1, h2 = h1.detach(), h2.detach()
-    terms = contrast_losses(
-        h1, h2, (model.augmenter_1, model.augmenter_2), config.contrast, backend
-    )
-    loss = augmenter_objective(terms, config.contrast)
+    terms = contrast_losses(h1, h2, (model.augmenter_1, model.augmenter_2), model.options, backend)
+    loss = augmenter_objective(terms, model.options)
     assert_recorded(loss, recorded("step2/loss"))
     for name, augmenter in (("aug_1", model.augmenter_1), ("aug_2", model.augmenter_2)):
         theirs = recorded_tree(f"step2/grad/{name}")
@@ -130,16 +126,14 @@ def test_second_update(backend: str) -> None:
 
 def test_cosine_objective(backend: str) -> None:
     """L0 with cosine similarity and temperature 0.5, its R taken at temperature 1."""
-    config, model, (h0, h1, h2), targets = forward(backend, similarity="cos", temperature=0.5)
+    model, (h0, h1, h2), targets = forward(backend, similarity="cos", temperature=0.5)
     rec = recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend)
-    terms = contrast_losses(
-        h1, h2, (model.augmenter_1, model.augmenter_2), config.contrast, backend
-    )
-    loss = encoder_objective(rec, terms, config.contrast)
+    terms = contrast_losses(h1, h2, (model.augmenter_1, model.augmenter_2), model.options, backend)
+    loss = encoder_objective(rec, terms, model.options)
     theirs = recorded("cos/step1/loss")
     their_r = sum(recorded(f"cos/regulariser/{pair}") for pair in PAIRS[1:])
-    weight = config.contrast.beta * config.contrast.gamma
-    assert_recorded(loss + weight * (their_r - terms.regulariser), theirs)
+    weight = model.options.beta * model.options.gamma
+    assert_recorded(loss + weight * (their_r - terms.reg), theirs)
 
 
 @pytest.mark.parametrize(
@@ -150,16 +144,15 @@ def test_cosine_objective(backend: str) -> None:
     ],
 )
 def test_trajectory(backend: str, schedule: str, prefix: str, names: tuple[str, ...]) -> None:
-    config = configuration(schedule, backend)
-    model = recorded_model(config)
-    step = TrainingStep(model, config)
+    model = recorded_model(schedule=schedule)
+    step = TrainingStep(model, TrainConfig(backend=backend))
     losses = []
     for number in range(5):
-        views, targets = batch_views(number)
-        values = step(views, targets, update=number * step.updates_per_batch)
+        batch = Batch(*batch_views(number))
+        values = step(batch, update=number * step.updates_per_batch)
         losses.append([float(values[name]) for name in names])
     theirs = recorded(f"{prefix}/losses").reshape(5, len(names))
     assert_recorded(torch.tensor(losses, dtype=torch.float64), theirs)
-    final = recorded_model(config, f"{prefix}/final/").state_dict()
+    final = recorded_model(f"{prefix}/final/").state_dict()
     for name, weight in model.state_dict().items():
         assert_recorded(weight, final[name], relative=1e-6)

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mclrec_fast import evaluate, train
+from mclrec_fast.commands import evaluate, train
 from mclrec_fast.training import graphs
-from mclrec_fast.training.loop import sample_batch
 from mclrec_fast.training.losses import LossBook
 
 from .. import small_runs
@@ -22,6 +21,7 @@ from ..training.trajectory import (
     make_run,
     next_batch,
     run_batches,
+    sample,
 )
 from .devices import on_both
 
@@ -115,8 +115,8 @@ def test_nothing_waits_inside_a_batch(
     book = LossBook({})
     with waiting_is_an_error():
         for _ in range(3):
-            views, targets, update = next_batch(run)
-            book.add(run.step(views, targets, update=update), len(targets), run.batches)
+            batch, update = next_batch(run)
+            book.add(run.step(batch, update=update), len(batch.targets), run.batches)
     assert book.read() is None
 
 
@@ -160,8 +160,7 @@ def test_a_batch_of_another_size_between_replays() -> None:
     for run in (graphed, eager):
         run.batches += 1
         index = torch.arange(5, device="cuda")
-        views, targets = sample_batch(run.table, index, run.config, run.batches, views=True)
-        run.step(views, targets, update=3 * run.batches)
+        run.step(sample(run, index, run.batches), update=3 * run.batches)
     found, expected = run_batches(graphed, 2), run_batches(eager, 2)
     assert all(found[name].equal(expected[name]) for name in expected)
 
@@ -170,7 +169,7 @@ def test_a_batch_of_another_size_between_replays() -> None:
 @pytest.mark.parametrize("update", [0, 2**32 - 1])
 def test_an_update_read_on_the_device_draws_the_same_bits(update: int) -> None:
     run = make_run("native", "cuda", dtype=torch.float32)
-    views, _, _ = next_batch(run)
+    views = next_batch(run)[0].sequences
     number = torch.tensor(update, device="cuda")
     given, counted = (
         run.step.model.encoder(views, seed=2**64 - 5, update=u, backend="native")

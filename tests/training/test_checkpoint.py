@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mclrec_fast.errors import InputError
-from mclrec_fast.training import checkpoint
-from mclrec_fast.training.checkpoint import Progress, pack, unpack
+from mclrec_fast.runs import checkpoint
+from mclrec_fast.runs.checkpoint import Progress, pack, unpack
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 TREES = st.recursive(

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 
-from mclrec_fast.training.console import Console, fields, plain_table
+from mclrec_fast.console import Console, fields, plain_table
 
 ROWS = [["mclrec", "0.1"], ["popularity floor", "0.05"]]
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from mclrec_fast import train
+from mclrec_fast.commands import train
 from mclrec_fast.errors import RunError
-from mclrec_fast.training import checkpoint, run_directory
-from mclrec_fast.training.schedules import TrainingStep
+from mclrec_fast.runs import checkpoint
+from mclrec_fast.runs import directory as run_directory
+from mclrec_fast.training.step import TrainingStep
 from tests.small_runs import assert_same_run, run, write_log
 
 

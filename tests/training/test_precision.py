@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from mclrec_fast import _native, evaluate
+from mclrec_fast import _native
+from mclrec_fast.commands import evaluate
 from mclrec_fast.config import Config, TrainConfig
 from mclrec_fast.config_keys import Given
 from mclrec_fast.errors import InputError
 from mclrec_fast.ops.reference.fixed_order import full_product
-from mclrec_fast.training import experiment
+from mclrec_fast.training import fit
+from mclrec_fast.training.machine import machine_for
 from tests.small_runs import run, write_log
 
 
@@ -39,7 +41,9 @@ def config(**train: object) -> Config:
 def test_torch_and_kernels_are_told(switches: list[str], word: str) -> None:
     """Torch has no bf16 for float32 products: its own take TF32 then."""
     torch.backends.cuda.matmul.allow_tf32 = word == "float32"
-    experiment.prepare_machine(config(device="cuda", tf32=word == "tf32", bf16=word == "bf16"))
+    train = TrainConfig(device="cuda", tf32=word == "tf32", bf16=word == "bf16")
+    with machine_for(train):
+        pass
     assert switches == [word]
     assert torch.backends.cuda.matmul.allow_tf32 == (word != "float32")
 
@@ -52,7 +56,8 @@ def test_an_unknown_precision_is_refused(switches: list[str]) -> None:
 
 def test_a_cpu_changes_nothing(switches: list[str]) -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
-    experiment.prepare_machine(config(device="cpu"))
+    with machine_for(TrainConfig(device="cpu")):
+        pass
     assert switches == []
     assert torch.backends.cuda.matmul.allow_tf32
 
@@ -79,9 +84,9 @@ def test_a_run_with_it_goes_on_with_another_word_only(name: str) -> None:
     trained = config(device="cuda", **{name: True})
     to_cpu = {"device": Given("cpu", "--device")}
     with pytest.raises(InputError, match=f"--no-{name}"):
-        experiment.changed(trained, to_cpu)
+        fit.changed(trained, to_cpu)
     off = to_cpu | {name: Given(False, f"--no-{name}")}
-    assert experiment.changed(trained, off).train == TrainConfig()
+    assert fit.changed(trained, off).train == TrainConfig()
 
 
 @pytest.mark.parametrize("name", ("tf32", "bf16"))

@@ -7,13 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mclrec_fast.config import Config, ContrastConfig, ModelConfig, TrainConfig
-from mclrec_fast.ops import PackedSequences
+from mclrec_fast.config import TrainConfig
+from mclrec_fast.models import model_class
+from mclrec_fast.models.base import Batch, Pass
 from mclrec_fast.sampling import SampleTable
-from mclrec_fast.training.experiment import new_model
 from mclrec_fast.training.graphs import GraphedStep
-from mclrec_fast.training.loop import sample_batch
-from mclrec_fast.training.schedules import TrainingStep
+from mclrec_fast.training.step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ OFFICIAL = Sizes(classes=12_102, users=1024, batch=256, longest=50, hidden=64, i
 class Run:
     """A model in training and where it stands."""
 
-    config: Config
+    settings: TrainConfig
     table: SampleTable
     step: TrainingStep
     batches: int = 0
@@ -53,23 +52,22 @@ def make_run(
     graphed: bool = False,
 ) -> Run:
     """The same initial weights and the same log for every backend and device."""
-    lambda_, beta = {"mclrec": (0.1, 0.2), "cl4srec": (0.1, 0.0), "sasrec": (0.0, 0.0)}[model]
-    train = TrainConfig(schedule=schedule, backend=backend, batch_size=sizes.batch, device=device)
-    config = Config(
-        model=ModelConfig(
-            model=model,
-            hidden_size=sizes.hidden,
-            inner_size=sizes.inner,
-            max_length=sizes.longest,
-            init_std=0.1,
-        ),
-        contrast=ContrastConfig(lambda_=lambda_, beta=beta),
-        train=train,
+    terms = {
+        "mclrec": {"lambda": 0.1, "beta": 0.2, "schedule": schedule},
+        "cl4srec": {"lambda": 0.1},
+    }
+    settings = TrainConfig(backend=backend, batch_size=sizes.batch, device=device)
+    made = model_class(model)(
+        hidden_size=sizes.hidden,
+        inner_size=sizes.inner,
+        max_length=sizes.longest,
+        init_std=0.1,
+        **terms.get(model, {}),
     )
+    made.start(np.arange(sizes.classes), settings.seed)
     place = torch.device(device)
-    model_ = new_model(sizes.classes, config, place).to(dtype).train()
-    step = (GraphedStep if graphed else TrainingStep)(model_, config)
-    return Run(config, sample_table(sizes, place), step)
+    step = (GraphedStep if graphed else TrainingStep)(made.to(place, dtype).train(), settings)
+    return Run(settings, sample_table(sizes, place), step)
 
 
 def sample_table(sizes: Sizes, device: torch.device) -> SampleTable:
@@ -84,24 +82,28 @@ def sample_table(sizes: Sizes, device: torch.device) -> SampleTable:
     return SampleTable(log, samples, sizes.longest, device)
 
 
-def next_batch(run: Run) -> tuple[PackedSequences, Tensor, int]:
-    """Views, targets and number of the first update of the next batch; users repeat."""
-    size = run.config.train.batch_size
+def next_batch(run: Run) -> tuple[Batch, int]:
+    """The next batch and the number of its first update; users repeat."""
+    size = run.settings.batch_size
     first = run.batches * size % len(run.table)
     index = torch.arange(first, first + size, device=run.table.device)
-    views, targets = sample_batch(
-        run.table, index, run.config, run.batches, views=run.step.uses_views
-    )
+    batch = sample(run, index, run.batches)
     run.batches += 1
-    return views, targets, (run.batches - 1) * run.step.updates_per_batch
+    return batch, (run.batches - 1) * run.step.updates_per_batch
+
+
+def sample(run: Run, index: Tensor, number: int) -> Batch:
+    """The batch of that number, of these samples."""
+    at = Pass(run.settings.seed, number, run.settings.backend)
+    return run.step.model.sample(run.table, index, at)
 
 
 def run_batches(run: Run, count: int) -> dict[str, Tensor]:
     """Trains on `count` more batches; their losses by name, [count] on the run's device."""
     found = []
     for _ in range(count):
-        views, targets, update = next_batch(run)
-        found.append(run.step(views, targets, update=update))
+        batch, update = next_batch(run)
+        found.append(run.step(batch, update=update))
     return {name: torch.stack([losses[name] for losses in found]) for name in found[0]}
 
 

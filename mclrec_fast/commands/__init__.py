@@ -1,0 +1,55 @@
+"""`mclrec-fast VERB ...`: one file a verb, imported when it is asked for.
+
+A verb parses, checks and prints; the work is elsewhere. `python -m mclrec_fast.VERB` is the same.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+VERBS = {
+    "train": "train a model on a log, or go on with a run",
+    "evaluate": "rank a run's validation and test targets again",
+    "recommend": "the best next items for users or histories, as CSV",
+    "import-checkpoint": "make a run of a checkpoint of the authors' code",
+    "environment": "what was built, what is used and why not more",
+}
+
+
+def usage() -> str:
+    """What `mclrec-fast --help` prints."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {what}" for verb, what in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: mclrec-fast VERB [options]",
+            "",
+            "Fast, exact training of contrastive sequential recommenders.",
+            "",
+            *lines,
+            "",
+            "mclrec-fast VERB --help tells more; mclrec-fast --version the version.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code."""
+    verb, *rest = [*(sys.argv[1:] if argv is None else argv), ""]
+    if verb in ("-h", "--help", ""):
+        print(usage())
+        return 0 if verb else 2
+    if verb == "--version":
+        from .. import __version__
+
+        print(f"mclrec-fast {__version__}")
+        return 0
+    if verb not in VERBS:
+        from ..config_keys import did_you_mean
+
+        print(f"error: unknown verb {verb!r}{did_you_mean(verb, VERBS)}", file=sys.stderr)
+        print(usage(), file=sys.stderr)
+        return 2
+    module = import_module(f".{verb.replace('-', '_')}", __name__)
+    code: int = module.main(rest[:-1])
+    return code

@@ -1,0 +1,81 @@
+"""`mclrec-fast train`: trains a model on a log, or goes on with a run.
+
+A thin command line; the work is training/fit.py. Imports torch only once the arguments are known to
+be good.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import config as configuration
+from ..config import Resolved
+from ..config_keys import Given
+from ..errors import InputError
+from . import cli
+
+
+def parser() -> cli.Parser:
+    """The options of the verb."""
+    parser = cli.Parser("train", "Train a sequential recommender (with no argument: ml-100k).")
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="run directory (runs/<data>-<model>-<time>)",
+    )
+    run.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in DIR")
+    run.add_argument(
+        "--json", action="store_true", help="result.json on stdout, all else on stderr"
+    )
+    cli.add_config_options(parser)
+    cli.add_setting_options(parser)
+    return parser
+
+
+def resolve(given: dict[str, Given]) -> Resolved:
+    """The configuration of a new run; a named data set brings its own row.
+
+    Raises:
+        InputError: contradictions; training on everything without saying for how long.
+    """
+    from ..data import recommended_settings
+
+    name = None
+    if "data" not in given:
+        name = given["dataset"].value if "dataset" in given else configuration.DEFAULT_DATASET
+    row = {} if name is None else recommended_settings(name)
+    resolved = configuration.resolve(given, row, name or "")
+    configuration.require_an_end(resolved.config.data, given)
+    return resolved
+
+
+def verb(argv: Sequence[str] | None) -> None:
+    """Parse, train, print."""
+    arguments = parser().parse(argv)
+    given = cli.collect(arguments)
+    result = _run(arguments, given)
+    if arguments.json:
+        cli.print_json(result)
+
+
+def _run(arguments: Namespace, given: dict[str, Given]) -> dict[str, Any]:
+    if arguments.resume is not None and arguments.out is not None:
+        raise InputError("--out and --resume: a resumed run stays where it is; give one of them")
+    resolved = None if arguments.resume is not None else resolve(given)
+    from ..console import Console
+    from ..training import fit
+
+    console = Console(sys.stderr if arguments.json else sys.stdout)
+    with console.warnings_as_lines():
+        if resolved is None:
+            return fit.resume(arguments.resume, given, console)
+        return fit.start(resolved, arguments.out, console)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb; returns the exit code."""
+    return cli.run_verb(verb, argv)

@@ -1,0 +1,322 @@
+"""What a model is: weights, a batch, the updates of a batch; and what one can do with it.
+
+A model file fills in `build`, `represent`, `items` and `updates`; training, evaluation, answering
+and saving are the same for all. A model has no weights until `fit` or `load` has shown it a
+catalogue. The training loop itself is training/, ranking evaluation.py, run directories runs/.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .. import _native
+from ..config import DEFAULT_K, options_from
+from ..errors import InputError
+from ..ops import PackedSequences, gather_sequences
+from ..sampling import SampleTable
+from .options import ModelOptions
+from .stock import what_was_changed
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..recommender import Recommendations, Recommender
+    from ..training.observers import Callback
+
+Losses = dict[str, Tensor]
+"""The terms of an objective by name, scalars; `total` is what an update minimises."""
+
+
+class Pass(NamedTuple):
+    """One pass through a model: which random draws it makes, and who computes it.
+
+    Attributes:
+        seed: the 64-bit key of all draws.
+        update: which update of the training (which batch, where views are drawn); a number, or an
+            int64 scalar on the device.
+        backend: "auto", "torch" or "native", see `ops`.
+    """
+
+    seed: int = 0
+    update: int | Tensor = 0
+    backend: str = "auto"
+
+
+class Batch(NamedTuple):
+    """What one training step sees: B histories, for some models with two views of each behind."""
+
+    sequences: PackedSequences  # B or 3B rows: histories, first views, second views
+    targets: Tensor  # int64 [B]
+
+    def views(self) -> PackedSequences:
+        """The first views of all histories, then the second (2B rows)."""
+        size = len(self.targets)
+        return self.sequences.rows(size, 3 * size)
+
+
+class Update(NamedTuple):
+    """One move of some weights down an objective.
+
+    Attributes:
+        name: what its loss is called.
+        groups: which groups of weights move, see `Model.groups`.
+        objective: the losses, for autograd to differentiate.
+        by_hand: the same losses, detached, with a gradient of every weight of the groups in their
+            order, by kernels; None where a model has no such path.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    objective: Callable[[Batch, Pass], Losses]
+    by_hand: Callable[[Batch, Pass], tuple[Losses, list[Tensor]]] | None = None
+
+
+class Model(nn.Module):
+    """A sequential recommender.
+
+    Attributes:
+        options: what it is; fixed when it is made.
+        item_ids: external item ids [V], entry 0 for padding; None before `fit` or `load`.
+    """
+
+    Options: ClassVar[type[ModelOptions]]
+    kernels: ClassVar[tuple[str, ...]] = ()
+    """Operators that its updates by hand call."""
+    only_for_training: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of weights that ranking does not need."""
+    iterative: ClassVar[bool] = True
+    """Whether it is trained by updates, batch by batch."""
+    needs_history: ClassVar[bool] = True
+    """Whether it can answer only those who have a history."""
+
+    def __init__(self, options: ModelOptions | None = None, /, **changes: Any) -> None:
+        """Make a model of the default options, changed by name, or of given options.
+
+        Raises:
+            TypeError: an option that the model does not have, or options of another model.
+            InputError: a value of a wrong type or out of range.
+        """
+        super().__init__()
+        if options is None:
+            options = options_from(self.Options, changes, type(self).__name__)
+        elif changes or not isinstance(options, self.Options):
+            raise TypeError(
+                f"{type(self).__name__} takes one {self.Options.__name__}, or options by name, "
+                f"not {options!r}" + (" and both" if changes else "")
+            )
+        self.options = options
+        self.item_ids: NDArray[Any] | None = None
+        self._recommender: Recommender | None = None
+
+    # What a model file fills in.
+
+    def build(self, n_classes: int) -> None:
+        """Create the weights for `n_classes` item classes, padding id 0 included (V)."""
+        raise NotImplementedError
+
+    def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
+        """The representation of each sequence, [S, D]; dropout is active in training mode only."""
+        raise NotImplementedError
+
+    def items(self) -> Tensor:
+        """What a representation is multiplied with to score every item, [V, D]."""
+        raise NotImplementedError
+
+    def updates(self) -> list[Update]:
+        """What a batch does to the weights, in order; none where there is nothing to train."""
+        raise NotImplementedError
+
+    # What a model file may change.
+
+    def learn(self, dataset: "Dataset") -> None:
+        """Learn what no gradient is needed for, once, before the first batch."""
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The weights by optimizer: each group has one of its own."""
+        return {"encoder": list(self.parameters())}
+
+    def sample(self, table: SampleTable, index: Tensor, at: Pass) -> Batch:
+        """The batch of some samples, int64 [B]; `at.update` is the number of the batch."""
+        starts, lengths, targets = table.batch(index)
+        length = table.max_length
+        packed = gather_sequences(
+            table.items, starts, lengths, max_length=length, backend=at.backend
+        )
+        return Batch(packed, targets)
+
+    def represent_slices(self, items: Tensor, starts: Tensor, lengths: Tensor, at: Pass) -> Tensor:
+        """The representations [B, D] of slices of `items`, at most L items long."""
+        length = self.options.max_length
+        packed = gather_sequences(items, starts, lengths, max_length=length, backend=at.backend)
+        return self.represent(packed, at)
+
+    # What holds for every model.
+
+    @property
+    def n_classes(self) -> int:
+        """Item classes, padding included (V)."""
+        return len(self.items())
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie."""
+        return self.items().device
+
+    def start(self, item_ids: NDArray[Any], seed: int) -> None:
+        """Meet a catalogue: the initial weights of this seed, the same on every device.
+
+        Args:
+            item_ids: external item ids [V], entry 0 for padding.
+            seed: of the initial weights.
+        """
+        # torch's generator belongs to the process: other threads that start wait for their turn.
+        with _STARTING, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.build(len(item_ids))
+        self.item_ids = item_ids
+
+    def by_hand(self, backend: str) -> tuple[bool, str | None]:
+        """Whether kernels alone can make its updates on this backend, and what to say if not.
+
+        A model that was changed is trained through autograd over the code that it really has.
+        """
+        if not self.kernels or _native.backend(backend, self.device) != "native":
+            return False, None
+        if not all(_native.has_kernel(op, self.device) for op in self.kernels):
+            return False, None
+        changed = what_was_changed(self)
+        if changed is None:
+            return True, None
+        return False, f"trained through autograd, slower than by the kernels' gradients: {changed}"
+
+    def fit(
+        self,
+        dataset: "Dataset",
+        *,
+        run: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        callbacks: Sequence["Callback"] = (),
+        verbose: bool = True,
+        **training: Any,
+    ) -> Self:
+        """Train on a data set; afterwards the model holds its best weights.
+
+        A model that has weights already, from an earlier `fit` or from `load`, goes on from them.
+
+        Args:
+            dataset: what to learn from, validate on and test on.
+            run: a directory to keep the run in, as the command line does; None keeps nothing.
+            resume: go on with the run in that directory, to the bits of one that never stopped.
+            callbacks: told of what happens, see `training.observers.Callback`.
+            verbose: say lines and show progress on stdout.
+            training: the settings of `config.TrainConfig` by name: `epochs`, `batch_size`,
+                `learning_rate`, `seed`, `monitor`, `patience`, `backend`, `threads`, ...
+
+        Returns:
+            The model itself.
+
+        Raises:
+            TypeError: a setting that does not exist, with the nearest one that does.
+            InputError: a bad value, a data set with nothing to train on, or with other items than
+                the model knows; a directory that holds another run.
+            RunError: the training failed, or a callback did; the last good weights are kept.
+            KeyboardInterrupt: it was interrupted; the best weights so far are kept.
+        """
+        from ..training.fit import fit_in_python
+
+        fit_in_python(self, dataset, run, resume, callbacks, verbose, training)
+        return self
+
+    def evaluate(self, dataset: "Dataset", **settings: Any) -> dict[str, Any]:
+        """The ranking metrics on a data set's validation and test samples.
+
+        Args:
+            dataset: of the items that the model knows.
+            settings: `cutoffs`, `backend` and `eval_batch_size` of `config.TrainConfig`.
+
+        Returns:
+            `valid` and `test` (None where the data set has none), each with `samples`, and with
+            `unmasked` and `masked` metrics by name; `popularity` with the same of the floor.
+        """
+        from ..evaluation import evaluate_model
+
+        return evaluate_model(self, dataset, settings)
+
+    def recommend(
+        self,
+        histories: "Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | Dataset",
+        k: int = DEFAULT_K,
+        *,
+        exclude_seen: bool = True,
+    ) -> "Recommendations":
+        """The k best next items of each history, see `Recommender.recommend`."""
+        return self._answering().recommend(histories, k, exclude_seen=exclude_seen)
+
+    def encode(self, histories: Iterable[Iterable[Any]]) -> NDArray[Any]:
+        """The representation of each history of external item ids, float32 [N, D].
+
+        The score of an item is the inner product with its row of `item_embeddings`. NaN where a
+        history holds no item that the model knows.
+        """
+        return self._answering().encode(histories)
+
+    @property
+    def item_embeddings(self) -> NDArray[Any]:
+        """A row of every item, float32 [V - 1, D], in the order of `item_ids[1:]`."""
+        self.require_weights()
+        return self.items()[1:].detach().cpu().numpy().copy()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Keep options, weights and item ids in a new directory; `load` reads it back.
+
+        Raises:
+            InputError: the model has no weights yet, or the directory holds something.
+        """
+        from ..runs.loading import save_model
+
+        self.require_weights()
+        save_model(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str = "cpu") -> Self:
+        """The model that `save` or a run left in a directory, with its best weights.
+
+        Raises:
+            InputError: there is none, or it is another model than this class.
+        """
+        from ..runs.loading import load_model
+
+        model = load_model(Path(path), device=device)
+        if not isinstance(model, cls):
+            raise InputError(f"{path}: holds a {type(model).__name__}, not a {cls.__name__}")
+        return model
+
+    def require_weights(self) -> None:
+        """Refuse what needs weights before there are any.
+
+        Raises:
+            InputError: neither `fit` nor `load` has been called.
+        """
+        if self.item_ids is None:
+            name = type(self).__name__
+            raise InputError(f"this {name} has no weights yet: {name}(...).fit(dataset), or load")
+
+    def _answering(self) -> "Recommender":
+        from ..recommender import Recommender
+
+        self.require_weights()
+        if self._recommender is None or not self._recommender.is_of(self):
+            self._recommender = Recommender(self)
+        return self._recommender
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and deepcopy: everything but what can be made again."""
+        return self.__dict__ | {"_recommender": None}
+
+
+_STARTING = Lock()

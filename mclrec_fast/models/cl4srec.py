@@ -1,0 +1,78 @@
+"""CL4SRec: SASRec's encoder, and the contrast of two stochastic views of each history.
+
+Source: Xie et al., *Contrastive Learning for Sequential Recommendation*, ICDE 2022.
+"""
+
+import torch
+from torch import Tensor
+
+from ..ops import PackedSequences, info_nce
+from ..sampling import SampleTable
+from .base import Batch, Losses, Model, Pass, Update
+from .encoder import ENCODER_KERNELS, Encoded, Encoder
+from .objective import recommendation_loss
+from .options import CL4SRecOptions
+from .stock import stock
+from .views import sample_views
+
+_OPS = torch.ops.mclrec_fast
+
+
+@stock
+class CL4SRec(Model):
+    """See `Model` for what it can do, and `CL4SRecOptions` for what it can be told."""
+
+    Options = CL4SRecOptions
+    kernels = (*ENCODER_KERNELS, "info_nce", "info_nce_backward")
+    options: CL4SRecOptions
+
+    def build(self, n_classes: int) -> None:
+        """Create the encoder."""
+        self.encoder = Encoder(n_classes, self.options)
+
+    def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
+        """The encoder's output at each last item, [S, D]."""
+        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend)
+        return h
+
+    def items(self) -> Tensor:
+        """The item embedding, [V, D]."""
+        return self.encoder.item_embedding.weight
+
+    def sample(self, table: SampleTable, index: Tensor, at: Pass) -> Batch:
+        """Histories and both views of each, 3B sequences."""
+        return sample_views(table, index, at, self.options)
+
+    def updates(self) -> list[Update]:
+        """One, of everything."""
+        return [Update("encoder", ("encoder",), self.objective, self.objective_by_hand)]
+
+    def objective(self, batch: Batch, at: Pass) -> Losses:
+        """L_rec + lambda L_cl1."""
+        h0, h1, h2 = self.represent(batch.sequences, at).chunk(3)
+        rec = recommendation_loss(h0, self.items(), batch.targets, at.backend)
+        cl1 = info_nce(
+            h1,
+            h2,
+            temperature=self.options.temperature,
+            similarity=self.options.similarity,
+            backend=at.backend,
+        )
+        return {"rec": rec, "cl1": cl1, "total": rec + self.options.lambda_ * cl1}
+
+    @torch.inference_mode()
+    def objective_by_hand(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
+        """The same with the gradient of each weight, by kernels."""
+        options, size = self.options, len(batch.targets)
+        cosine = options.similarity == "cos"
+        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, int(at.update), save=True)
+        h0, h1, h2 = seen.h.split(size)
+        rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
+            h0, seen.weights[0], batch.targets, True, True
+        )
+        cl1, saved = _OPS.info_nce.default(h1, h2, options.temperature, cosine, True)
+        grad_views = _OPS.info_nce_backward.default(
+            cl1.new_tensor(options.lambda_), h1, h2, saved, options.temperature, cosine, True, True
+        )
+        gradients = seen.gradients(torch.cat((grad_h, *grad_views)), grad_items)
+        return {"rec": rec, "cl1": cl1, "total": rec + options.lambda_ * cl1}, gradients

@@ -1,0 +1,54 @@
+"""SASRec: the encoder alone, on the cross-entropy over all items (Kang & McAuley, ICDM 2018)."""
+
+import torch
+from torch import Tensor
+
+from ..ops import PackedSequences
+from .base import Batch, Losses, Model, Pass, Update
+from .encoder import ENCODER_KERNELS, Encoded, Encoder
+from .objective import recommendation_loss
+from .options import SASRecOptions
+from .stock import stock
+
+_OPS = torch.ops.mclrec_fast
+
+
+@stock
+class SASRec(Model):
+    """See `Model` for what it can do, and `SASRecOptions` for what it can be told."""
+
+    Options = SASRecOptions
+    kernels = ENCODER_KERNELS
+    options: SASRecOptions
+
+    def build(self, n_classes: int) -> None:
+        """Create the encoder."""
+        self.encoder = Encoder(n_classes, self.options)
+
+    def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
+        """The encoder's output at each last item, [S, D]."""
+        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend)
+        return h
+
+    def items(self) -> Tensor:
+        """The item embedding, [V, D]."""
+        return self.encoder.item_embedding.weight
+
+    def updates(self) -> list[Update]:
+        """One, of everything."""
+        return [Update("encoder", ("encoder",), self.objective, self.objective_by_hand)]
+
+    def objective(self, batch: Batch, at: Pass) -> Losses:
+        """L_rec."""
+        h = self.represent(batch.sequences, at)
+        rec = recommendation_loss(h, self.items(), batch.targets, at.backend)
+        return {"rec": rec, "total": rec}
+
+    @torch.inference_mode()
+    def objective_by_hand(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
+        """The same with the gradient of each weight, by kernels."""
+        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, int(at.update), save=True)
+        rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
+            seen.h, seen.weights[0], batch.targets, True, True
+        )
+        return {"rec": rec, "total": rec}, seen.gradients(grad_h, grad_items)

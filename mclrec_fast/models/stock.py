@@ -1,0 +1,39 @@
+"""Whether a model is what this package wrote, so that kernels may stand in for its Python.
+
+A model whose class is a subclass, whose methods were replaced, or that has hooks or weights of its
+own is trained through autograd over the code that it really has; this file only finds out.
+"""
+
+from types import FunctionType
+from typing import TypeVar
+
+from torch import nn
+
+_Class = TypeVar("_Class", bound=type[nn.Module])
+_METHODS: dict[type, dict[str, object]] = {}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def stock(cls: _Class) -> _Class:
+    """Class decorator: remembers the methods that the class is written with."""
+    _METHODS[cls] = {name: f for name, f in vars(cls).items() if isinstance(f, FunctionType)}
+    return cls
+
+
+for _part in (nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList):
+    stock(_part)
+
+
+def what_was_changed(model: nn.Module) -> str | None:
+    """The first thing about a model that its kernels do not know of, in words; None if nothing."""
+    for name, module in model.named_modules():
+        cls, where = type(module), f"{name or type(model).__name__}"
+        if cls not in _METHODS:
+            return f"{where} is a {cls.__name__}"
+        for method, written in _METHODS[cls].items():
+            if vars(cls).get(method) is not written or method in vars(module):
+                return f"{cls.__name__}.{method} was replaced"
+        if any(getattr(module, hooks, None) for hooks in _HOOKS):
+            return f"{where} has hooks"
+    frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
+    return f"{frozen[0]} is frozen" if frozen else None

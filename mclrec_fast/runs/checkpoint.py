@@ -1,0 +1,194 @@
+"""Checkpoints: tensors as safetensors, everything else as JSON in the same file's header.
+
+One file is one state, so that replacing it is atomic. Holds no random generator: every random
+number of a run has an address (seed, epoch, batch, update), and the counters here are enough.
+Decides neither when to save nor what is best; that is the loop's.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from ..errors import InputError
+from .directory import write_atomically
+
+FORMAT = "mclrec_fast"
+VERSION = 1
+
+
+@dataclass
+class Progress:
+    """Where a run stands: everything resume needs beside the tensors.
+
+    Attributes:
+        epoch: epochs that are trained, validated and in the history.
+        batch: batches done of the epoch after those.
+        step: batches done in all.
+        seconds: training seconds spent in that epoch so far.
+        losses: sums over that epoch's samples so far, by loss name.
+        stale: epochs in a row without a better validation.
+        best_epoch: the epoch (from 1) of the best validation, 0 before any.
+        best_step: batches done in all when it was reached.
+        best_value: its value of the monitored metric.
+        history: the metrics records of the epochs done.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    stale: int = 0
+    best_epoch: int = 0
+    best_step: int = 0
+    best_value: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
+    """A state dict as JSON-able structure; its tensors go into `tensors`, named by their path.
+
+    Keeps what JSON would lose: tuples, and keys that are not strings (optimizers number theirs).
+    """
+    if isinstance(tree, Tensor):
+        tensors[path] = tree.detach().to("cpu", copy=True).contiguous()
+        return {"$tensor": path}
+    if isinstance(tree, Mapping):
+        return {
+            "$items": [[pack(k, tensors), pack(v, tensors, f"{path}/{k}")] for k, v in tree.items()]
+        }
+    if isinstance(tree, tuple | list):
+        kind = "$tuple" if isinstance(tree, tuple) else "$list"
+        return {kind: [pack(v, tensors, f"{path}/{i}") for i, v in enumerate(tree)]}
+    if tree is None or isinstance(tree, bool | int | float | str):
+        return tree
+    raise TypeError(f"state at {path!r} holds a {type(tree).__name__}, which cannot be saved")
+
+
+def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The inverse of :func:`pack`."""
+    if not isinstance(packed, dict):
+        return packed
+    ((kind, value),) = packed.items()
+    if kind == "$tensor":
+        return tensors[value]
+    if kind == "$items":
+        return {unpack(k, tensors): unpack(v, tensors) for k, v in value}
+    values = [unpack(v, tensors) for v in value]
+    return tuple(values) if kind == "$tuple" else values
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Writes one safetensors file atomically; `header` travels as JSON in its metadata.
+
+    Raises:
+        RunError: the disk refuses; the old file is untouched.
+    """
+    metadata = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
+    own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    write_atomically(path, serialise(own, metadata))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (on the CPU) and header of a file that :func:`write` made.
+
+    Raises:
+        InputError: the file is missing, damaged or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: not a readable checkpoint: {error}") from None
+    if metadata.get("format") != FORMAT or "header" not in metadata:
+        raise InputError(f"{path}: a safetensors file, but not one of {FORMAT}")
+    if metadata.get("version") != str(VERSION):
+        raise InputError(
+            f"{path}: checkpoint version {metadata.get('version')}, this is version {VERSION}"
+        )
+    header: dict[str, Any] = json.loads(metadata["header"])
+    return tensors, header
+
+
+def save_state(
+    path: Path,
+    model: torch.nn.Module,
+    optimizers: Mapping[str, Any],
+    progress: Progress,
+    best: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Writes everything a run needs to go on.
+
+    Args:
+        path: the file to replace.
+        model: its parameters and buffers.
+        optimizers: the update step's state.
+        progress: counters and history.
+        best: the best weights, when best.safetensors is about to hold something that a resumed
+            run must not see.
+    """
+    tensors: dict[str, Tensor] = {}
+    header = {
+        "model": pack(model.state_dict(), tensors, "model"),
+        "optimizers": pack(optimizers, tensors, "optimizers"),
+        "best": None if best is None else pack(best, tensors, "best"),
+        "progress": dataclasses.asdict(progress),
+    }
+    write(path, tensors, header)
+
+
+@dataclass(frozen=True)
+class State:
+    """What :func:`save_state` wrote."""
+
+    model: dict[str, Tensor]
+    optimizers: dict[str, Any]
+    best: dict[str, Tensor] | None
+    progress: Progress
+
+
+def load_state(path: Path) -> State:
+    """Reads what :func:`save_state` wrote.
+
+    Raises:
+        InputError: the file is missing, damaged or not a run's state.
+    """
+    tensors, header = read(path)
+    if "progress" not in header:
+        raise InputError(f"{path}: holds weights, not the state of a run")
+    return State(
+        model=unpack(header["model"], tensors),
+        optimizers=unpack(header["optimizers"], tensors),
+        best=unpack(header["best"], tensors),
+        progress=Progress(**header["progress"]),
+    )
+
+
+def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
+    """Copies weights into a model of the same names and shapes.
+
+    Raises:
+        InputError: naming the first weight that is missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    for name, tensor in own.items():
+        if name not in weights:
+            raise InputError(f"{origin}: weight {name} is missing: a checkpoint of another model")
+        if weights[name].shape != tensor.shape:
+            raise InputError(
+                f"{origin}: weight {name} has shape {tuple(weights[name].shape)}, this model needs "
+                f"{tuple(tensor.shape)}: a checkpoint of another data set or configuration"
+            )
+    for name in weights:
+        if name not in own:
+            raise InputError(f"{origin}: weight {name} has no place in this model")
+    model.load_state_dict(dict(weights))

@@ -1,0 +1,237 @@
+"""The run directory: one place that holds everything a run leaves behind.
+
+Every file but the logs is replaced atomically, so that a reader, or a run killed at any moment,
+meets the old content or the new one. A lock keeps two processes from writing to one directory. What
+the files mean is the business of the callers; the state file itself is checkpoint.py's.
+"""
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from .. import _files
+from ..config import Config, to_dict
+from ..errors import InputError, RunError
+
+CONFIG = "config.json"
+ENVIRONMENT = "env.json"
+METRICS = "metrics.jsonl"
+METRICS_TABLE = "metrics.csv"
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+RESULT = "result.json"
+LOG = "train.log"
+DATA = "data.json"
+
+_MARKS_OF_A_RUN = (CONFIG, LAST, BEST, RESULT, METRICS)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an `OSError` while writing `path` into a `RunError` that names it and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in _FULL
+        remedy = "free some space" if full else "make the directory writable"
+        resumable = (path.parent / LAST).exists()
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; {remedy}, then "
+            + (
+                f"go on from the last good state: --resume {path.parent}"
+                if resumable
+                else "start anew"
+            )
+        ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file of a run by `content`, all or nothing.
+
+    Raises:
+        RunError: the disk is full or refuses; the old file, if any, is untouched.
+    """
+    with writing(path):
+        _files.write_atomically(path, content)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Readable JSON with a final newline; a value that is not finite is an error."""
+    return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level: `{"valid": {"masked": x}}` becomes `{"valid.masked": x}`."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def default_path(data: str, model: str, root: Path = Path("runs")) -> Path:
+    """`runs/<data>-<model>-<time>`, with a number behind it when that is taken."""
+    stem = f"{data}-{model}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = root / stem, 2
+    while path.exists():
+        path, number = root / f"{stem}-{number}", number + 1
+    return path
+
+
+class RunDirectory:
+    """A run's directory, held by this process until it is closed.
+
+    Use :meth:`create` for a new run and :meth:`open` for one that exists; the constructor is
+    theirs.
+    """
+
+    def __init__(self, path: Path, lock: IO[str]) -> None:
+        """Takes over `lock`, the open and locked log file."""
+        self.path = path
+        self._log = lock
+
+    @staticmethod
+    def check_free(path: Path, origin: str = "--out") -> None:
+        """Refuses a path that cannot become a new run's directory; writes nothing.
+
+        Args:
+            path: the directory.
+            origin: the argument it came from, for messages.
+
+        Raises:
+            InputError: the path holds a run already, or is not a directory.
+        """
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{origin} {path}: exists and is not a directory")
+        for name in _MARKS_OF_A_RUN:
+            if (path / name).exists():
+                resume = "--resume" if origin == "--out" else "resume=True, or --resume"
+                raise InputError(
+                    f"{origin} {path}: already holds a run ({name}); choose another directory, or "
+                    f"go on with that run: {resume} {path}"
+                )
+
+    @classmethod
+    def create(cls, path: Path, origin: str = "--out") -> "RunDirectory":
+        """A new run's directory, made with its parents.
+
+        Raises:
+            InputError: the path holds a run already, is not a directory or cannot be made.
+        """
+        cls.check_free(path, origin)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{origin} {path}: {error.strerror or error}") from None
+        run = cls._locked(path)
+        cls.check_free(path, origin)
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """The directory of a run that exists, for going on with it.
+
+        Raises:
+            InputError: there is no run, or another process is at it.
+        """
+        require_run(path, "--resume")
+        run = cls._locked(path)
+        for leftover in path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        return run
+
+    @classmethod
+    def _locked(cls, path: Path) -> "RunDirectory":
+        try:
+            log = open(path / LOG, "a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path}: cannot write there: {error.strerror or error}") from None
+        try:
+            import fcntl
+        except ImportError:  # not a POSIX system: no lock, the rest is the same
+            return cls(path, log)
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            log.close()
+            raise InputError(f"{path}: another process is writing to this run") from None
+        return cls(path, log)
+
+    def close(self) -> None:
+        """Lets go of the directory."""
+        with contextlib.suppress(OSError):  # what a full disk refused was reported when written
+            self._log.close()
+
+    def __enter__(self) -> "RunDirectory":
+        """The directory itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes it."""
+        self.close()
+
+    def log(self, line: str) -> None:
+        """Appends a line to train.log."""
+        with writing(self.path / LOG):
+            self._log.write(line + "\n")
+            self._log.flush()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replaces a JSON file atomically."""
+        write_atomically(self.path / name, json_bytes(value))
+
+    def write_config(self, config: Config) -> None:
+        """Replaces config.json; the log's path is whole, to be found from any folder."""
+        if config.data.data is not None:
+            data = replace(config.data, data=str(Path(config.data.data).resolve()))
+            config = replace(config, data=data)
+        self.write_json(CONFIG, to_dict(config))
+
+    def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Replaces metrics.jsonl and metrics.csv by these records."""
+        lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in history)
+        write_atomically(self.path / METRICS, lines.encode())
+        table = io.StringIO()
+        if history:
+            rows = [flatten(record) for record in history]
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            writer = csv.DictWriter(table, names, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        write_atomically(self.path / METRICS_TABLE, table.getvalue().encode())
+
+
+def require_run(path: Path, origin: str) -> None:
+    """Refuses a path that holds no run.
+
+    Raises:
+        InputError: naming `origin`, the argument the path came from.
+    """
+    if not path.is_dir():
+        raise InputError(f"{origin} {path}: no such directory")
+    if not (path / CONFIG).is_file():
+        raise InputError(f"{origin} {path}: holds no run ({CONFIG} is missing)")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a run.
+
+    Raises:
+        InputError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None

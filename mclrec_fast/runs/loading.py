@@ -1,0 +1,153 @@
+"""A finished run, or a saved model, as others use it: its configuration and its best weights.
+
+For evaluation and recommendation; needs no data and no optimizer state. Runs made from an imported
+checkpoint hold what ranking needs and no more.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .. import config as configuration
+from ..config import Config, DataConfig, TrainConfig
+from ..data import Dataset, load_dataset, load_ids, save_ids
+from ..environment import environment
+from ..errors import InputError
+from ..models import model_class
+from ..models.base import Model
+from . import checkpoint
+from .directory import BEST, CONFIG, DATA, ENVIRONMENT, LAST, RunDirectory, read_json, require_run
+
+
+class LoadedRun(NamedTuple):
+    """What a run learned.
+
+    Attributes:
+        config: its configuration.
+        model: the model with its best weights, in evaluation mode.
+        header: when they were reached: `epoch`, `step`, `value` of the monitored metric.
+    """
+
+    config: Config
+    model: Model
+    header: dict[str, Any]
+
+
+def read_config(path: Path) -> Config:
+    """The configuration of the run at `path`.
+
+    Raises:
+        InputError: missing, damaged, or of a version with other keys.
+    """
+    return configuration.from_dict(read_json(path / CONFIG), str(path / CONFIG))
+
+
+def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedRun:
+    """Loads a run's configuration and best weights.
+
+    Args:
+        path: the run's directory.
+        origin: the argument it came from, for messages.
+        device: where the weights go.
+
+    Raises:
+        InputError: there is no run, it has no weights yet, or its files do not fit each other.
+    """
+    require_run(path, origin)
+    config = read_config(path)
+    if not (path / BEST).exists():
+        hint = f"; go on with: --resume {path}" if (path / LAST).exists() else ""
+        raise InputError(f"{origin} {path}: no {BEST} yet, no epoch was finished{hint}")
+    weights, header = checkpoint.read(path / BEST)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise InputError(f"{path / BEST}: holds weights that are not finite")
+    place = torch.device(device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r}: torch finds no CUDA device here; use 'cpu'")
+    model = model_class(config.model.name)(config.model)
+    item_ids = load_ids(path).item_ids
+    model.start(item_ids, 0)
+    if "imported_from" in header:
+        rest = {
+            n: t for n, t in model.state_dict().items() if n.startswith(model.only_for_training)
+        }
+        weights = rest | weights
+    origin = f"{path / BEST}, beside {len(item_ids) - 1} item ids"
+    checkpoint.load_weights(model, weights, origin)
+    return LoadedRun(config, model.to(place).eval(), header)
+
+
+def load_model(path: Path, *, device: str = "cpu") -> Model:
+    """The model of a run or of `Model.save`, with its best weights.
+
+    Raises:
+        InputError: see `load_run`.
+    """
+    return load_run(path, "load", device=device).model
+
+
+def save_model(model: Model, path: Path) -> None:
+    """Keep a model's options, weights and item ids in a new directory, which `load_run` reads.
+
+    Raises:
+        InputError: the directory holds a run already or cannot be made.
+    """
+    with RunDirectory.create(path, "save") as directory:
+        ids = _Ids(np.empty(0, np.int64), model.item_ids)
+        save_ids(ids, path, keep_user_ids=False)
+        directory.write_config(Config(DataConfig(), model.options, TrainConfig()))
+        header = {"epoch": 0, "step": 0, "value": None}
+        checkpoint.write(path / BEST, model.state_dict(), header)
+
+
+class _Ids(NamedTuple):
+    user_ids: Any
+    item_ids: Any
+
+
+def begin_run(directory: RunDirectory, config: Config, dataset: Dataset) -> None:
+    """Write what a new run is: its configuration, its environment, its data."""
+    path = directory.path
+    directory.write_json(ENVIRONMENT, environment())
+    directory.write_json(DATA, dataset.card.to_dict())
+    save_ids(dataset.log, path, config.data.user_ids)
+    directory.write_config(config)
+
+
+def load_run_data(path: Path, config: Config) -> Dataset:
+    """The data of the run at `path`, read again.
+
+    Raises:
+        InputError: it was a frame, or the file is not what it was.
+    """
+    made_with = read_json(path / DATA)
+    if made_with.get("format") == "frame":
+        raise InputError(
+            f"{path} was trained on a frame in Python, {made_with['source']!r}, which no command "
+            "line can read: go on in Python, with Dataset.from_frame and fit(run=..., resume=True)"
+        )
+    train = config.train
+    dataset = load_dataset(config.data, batch_size=train.batch_size, threads=train.threads)
+    require_same_data(path, dataset)
+    return dataset
+
+
+def require_same_data(path: Path, dataset: Dataset) -> None:
+    """Refuses data that is not what the run at `path` was made with.
+
+    Raises:
+        InputError: another file, or other item ids.
+    """
+    before, log = read_json(path / DATA), dataset.log
+    if before["sha256"] != log.sha256:
+        raise InputError(
+            f"{log.source} is not the data of {path}: its SHA-256 is {log.sha256}, "
+            f"the run was made with {before['source']}, {before['sha256']}"
+        )
+    if not np.array_equal(load_ids(path).item_ids, log.item_ids):
+        raise InputError(
+            f"{log.source} gives other items than {path} was made with, although the file "
+            "is the same: were the run's files changed?"
+        )

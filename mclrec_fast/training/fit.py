@@ -1,0 +1,298 @@
+"""A whole training: from a model, a data set and settings to the result; new or resumed.
+
+The order of things and nothing else: data, weights, training, final evaluation. The command line
+and `Model.fit` both end in `_train`. Everything is checked before a run's directory is made, so
+that bad input leaves nothing behind.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .. import _native
+from .. import config as configuration
+from ..config import Config, Resolved, TrainConfig, options_from
+from ..config_keys import Given, show
+from ..console import Console
+from ..data import Dataset, load_dataset
+from ..errors import InputError
+from ..evaluation import require_items
+from ..metrics import Monitor
+from ..models import model_class
+from ..models.base import Model
+from ..runs import checkpoint
+from ..runs.checkpoint import Progress
+from ..runs.directory import BEST, LAST, RunDirectory, default_path
+from ..runs.loading import begin_run, load_run_data, read_config, require_same_data
+from ..sampling import SampleTable
+from .graphs import training_step
+from .interrupt import StopRequest
+from .keeper import InDirectory, InMemory, Keeper
+from .loop import Training
+from .machine import all_cores, machine_for
+from .observers import Callback, EpochLines, MetricsFiles, Observers
+from .report import final_report
+from .trackers import tracker_of
+
+CHANGEABLE = (
+    "data", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend", "tf32",
+    "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
+)  # fmt: skip
+"""Keys that a resumed run may change; anything else would make it another run."""
+
+
+def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, Any]:
+    """Trains a new run, as the command line does.
+
+    Args:
+        resolved: its configuration.
+        out: its directory; None for runs/<data>-<model>-<time>.
+        console: what it says.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        InputError: the configuration, the data or the directory will not do.
+        RunError: the run failed.
+        Interrupted: a signal ended it, and its state is saved.
+    """
+    if out is not None:
+        RunDirectory.check_free(out)
+    config = all_cores(resolved.config)
+    with machine_for(config.train) as device:
+        for line in configuration.differences(resolved._replace(config=config)):
+            console.line(f"config: {line}")
+        with console.waiting("reading the data"):
+            dataset = load_dataset(
+                config.data, batch_size=config.train.batch_size, threads=config.train.threads
+            )
+        console.line(dataset.card.render())
+        model = model_class(config.model.name)(config.model)
+        path = out or default_path(dataset.name, config.model.name)
+        with RunDirectory.create(path) as directory:
+            return _train(_Job(model, dataset, config, device, console), directory, ())
+
+
+def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str, Any]:
+    """Goes on with a run; nothing changed gives the bits of a run that never stopped.
+
+    Args:
+        path: the run's directory.
+        given: values that the command line changes, of :data:`CHANGEABLE` keys.
+        console: what it says.
+
+    Returns:
+        What result.json holds.
+
+    Raises:
+        InputError: no run there, no state of it, a change that makes another run, other data.
+        RunError: the run failed.
+        Interrupted: a signal ended it, and its state is saved.
+    """
+    with RunDirectory.open(path) as directory:
+        before = read_config(path)
+        config = changed(before, given)
+        with machine_for(config.train) as device:
+            model = model_class(config.model.name)(config.model)
+            state = _state_of(path, model)
+            console.attach(directory.log)
+            console.line(f"run: {path} (resumed)")
+            with console.waiting("reading the data"):
+                dataset = load_run_data(path, config)
+            console.line(dataset.card.render())
+            if config != before:
+                directory.write_config(config)
+            return _train(_Job(model, dataset, config, device, console), directory, (), state)
+
+
+def fit_in_python(
+    model: Model,
+    dataset: Dataset,
+    run: str | os.PathLike[str] | None,
+    again: bool,
+    callbacks: Sequence[Callback],
+    verbose: bool,
+    training: Mapping[str, Any],
+) -> None:
+    """See `Model.fit`."""
+    if not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"fit takes a Dataset, not {type(dataset).__name__}: Dataset.from_frame(frame, "
+            "user_col=..., item_col=..., time_col=...) makes one"
+        )
+    train = options_from(TrainConfig, training, "fit")
+    configuration.require_an_end(dataset.config, training)
+    if model.item_ids is not None:
+        require_items(model, dataset)
+    config = Config(dataset.config, model.options, train)
+    console = Console() if verbose else Console.silent()
+    with machine_for(train) as device:
+        job = _Job(model, dataset, config, device, console)
+        if run is None:
+            if again:
+                raise InputError("fit: resume=True needs run=DIR, the run to go on with")
+            _train(job, None, callbacks)
+            return
+        path = Path(run)
+        if not again:
+            with RunDirectory.create(path, "run") as directory:
+                _train(job, directory, callbacks)
+            return
+        with RunDirectory.open(path) as directory:
+            before = read_config(path)
+            other = _first_difference(before, config)
+            if other:
+                raise InputError(f"run {path}: {other}; a resumed run keeps it")
+            require_same_data(path, dataset)
+            console.attach(directory.log)
+            _train(job, directory, callbacks, _state_of(path, model))
+
+
+def _first_difference(before: Config, now: Config) -> str | None:
+    """What a resumed run may not change, and is another option or setting now."""
+    trees = [configuration.to_dict(config) for config in (before, now)]
+    for part in ("model", "train"):
+        for name, value in trees[0][part].items():
+            if name not in CHANGEABLE and trees[1][part].get(name) != value:
+                return f"was made with {name} = {show(value)}, not {show(trees[1][part].get(name))}"
+    return None
+
+
+def changed(config: Config, given: Mapping[str, Given]) -> Config:
+    """The configuration of a resumed run.
+
+    Raises:
+        InputError: a key that would make it another run.
+    """
+    tree = configuration.to_dict(config)
+    for name, value in given.items():
+        section = configuration.KEYS[name].section
+        now = tree[section].get(name)
+        if value.value == now:
+            continue
+        if name not in CHANGEABLE:
+            raise InputError(
+                f"{value.origin}: a resumed run keeps its {name} = {show(now)}; start a new run to "
+                f"change it (a resumed run may change: {', '.join(CHANGEABLE)})"
+            )
+        tree[section][name] = value.value
+    return configuration.from_dict(tree, "--resume")
+
+
+def used_here(config: Config, given: Mapping[str, Given]) -> Config:
+    """The configuration of a finished run for using it on this machine.
+
+    Raises:
+        InputError: a key that would make it another run.
+    """
+    if "device" in given and given["device"].value == "cpu":  # these are modes of GPUs
+        off = {name: Given(False, "--device cpu") for name in ("tf32", "bf16")}
+        given = {**off, **given}
+    return changed(all_cores(config), given)
+
+
+class _Job(NamedTuple):
+    """What is trained, on what, how and where."""
+
+    model: Model
+    dataset: Dataset
+    config: Config
+    device: torch.device
+    console: Console
+
+
+def _state_of(path: Path, model: Model) -> checkpoint.State | None:
+    """The state of a run; None for one that begins again, since it died before it had any."""
+    if not model.iterative or not any((path / name).exists() for name in (LAST, BEST)):
+        return None
+    return checkpoint.load_state(path / LAST)
+
+
+def _train(
+    job: _Job,
+    directory: RunDirectory | None,
+    callbacks: Sequence[Callback],
+    state: checkpoint.State | None = None,
+) -> dict[str, Any]:
+    """Everything after model, data and directory are at hand."""
+    model, dataset, config, device, console = job
+    train, is_new = config.train, state is None
+    keeper: Keeper = InMemory() if directory is None else InDirectory(directory)
+    if directory is not None and is_new:
+        console.attach(directory.log)
+        console.line(f"run: {directory.path}")
+        begin_run(directory, config, dataset)
+    tracker = tracker_of(train.tracker, None if directory is None else directory.path)
+    if model.item_ids is None:
+        model.start(dataset.log.item_ids, train.seed)
+    model.to(device)
+    if is_new:
+        model.learn(dataset)
+    step = training_step(model, train)
+    console.line(
+        f"model={config.model.name} updates={step.updates_per_batch} "
+        f"backend={_native.backend(train.backend, device)} device={device} "
+        f"threads={torch.get_num_threads()} seed={train.seed}"
+    )
+    if step.note:
+        console.line(f"note: {step.note}")
+    progress = Progress() if state is None else state.progress
+    own: list[Callback] = [
+        EpochLines(console, Monitor.parse(train.monitor, train.cutoffs), train.epochs)
+    ]
+    if directory is not None:
+        own.append(MetricsFiles(directory, progress.history))
+    length = model.options.max_length
+    samples = SampleTable.of(dataset, "train", length, device)
+    assert samples is not None
+    training = Training(
+        model=model,
+        step=step,
+        settings=train,
+        train=samples,
+        valid=SampleTable.of(dataset, "valid", length, device),
+        progress=progress,
+        keeper=keeper,
+        observers=Observers(own, (*callbacks, *tracker), keeper.way_on),
+        console=console,
+        stop=StopRequest(),
+    )
+    if state is not None:
+        _restore(training, state)
+    with training.stop:
+        try:
+            training.observers.started(configuration.to_dict(config), dataset.card.to_dict())
+            if is_new and step.updates_per_batch:
+                training.save()
+            training.run()
+        finally:
+            _take_best(training)
+        return final_report(training, dataset, config, directory)
+
+
+def _take_best(training: Training) -> None:
+    """The model ends with the best weights there are, whatever ended the training."""
+    best = training.keeper.best()
+    if best is not None:
+        checkpoint.load_weights(training.model, best, "the best weights")
+    training.model.eval()
+
+
+def _restore(training: Training, state: checkpoint.State) -> None:
+    """Puts a run back to where its state says, and its best weights with it."""
+    checkpoint.load_weights(training.model, state.model, "the run's state")
+    training.step.load_state_dict(state.optimizers)
+    progress = state.progress
+    if state.best is not None:
+        training.save_best(progress, state.best)
+    elif progress.best_epoch and progress.best_step == progress.step:
+        training.save_best(progress)  # the process may have died between the two files
+    if progress.best_epoch and isinstance(training.keeper, InDirectory):
+        training.keeper.require_best()
+    training.console.line(
+        f"going on after epoch {progress.epoch}, batch {progress.batch} (step {progress.step})"
+    )

@@ -1,0 +1,103 @@
+"""One training batch: the updates that a model names, each with the optimizers of what it moves.
+
+Gradients come from the model's kernels where it is as this package wrote it, and else from autograd
+over its Python. Every update draws its own dropout. Which updates there are is the model's.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config import TrainConfig
+from ..models.base import Batch, Losses, Model, Pass, Update
+from .adam import Adam
+from .averaging import WeightAverage
+
+
+class TrainingStep:
+    """The updates of one batch, with the optimizers they keep.
+
+    One dense Adam (no weight decay) for each group of weights; a group that moves twice in a batch
+    keeps a single state.
+
+    Attributes:
+        model: what is trained.
+        updates_per_batch: how many update numbers one call uses.
+        average: the running average of the weights, where the settings want one.
+        note: why a model that has kernels is trained without them; None where it is not.
+    """
+
+    def __init__(self, model: Model, train: TrainConfig) -> None:
+        """Prepare the optimizers of ``model``."""
+        self.model = model
+        self._groups = {
+            name: [weight for weight in weights if weight.requires_grad]
+            for name, weights in model.groups().items()
+        }
+        self._optimizers = {
+            name: Adam(weights, train.learning_rate)
+            for name, weights in self._groups.items()
+            if weights
+        }
+        self._updates = model.updates()
+        self.updates_per_batch = len(self._updates)
+        self._seed, self._backend = train.seed, train.backend
+        self._by_hand, self.note = model.by_hand(train.backend)
+        self.average = (
+            WeightAverage(list(model.parameters()), train.ema_decay) if train.ema_decay else None
+        )
+
+    def __call__(self, batch: Batch, *, update: int | Tensor) -> Losses:
+        """Make all updates of one batch.
+
+        Args:
+            batch: what `Model.sample` made.
+            update: number of the first update; the call uses `updates_per_batch` of them. A number,
+                or an int64 scalar on the device, see `ops.encode`.
+
+        Returns:
+            The losses of the batch by name, detached scalars: the first update's terms, and every
+            update's objective under the update's name.
+        """
+        losses: Losses = {}
+        for number, of in enumerate(self._updates):
+            at = Pass(self._seed, update + number, self._backend)
+            found, gradients = self._differentiate(of, batch, at)
+            total = found.pop("total")
+            losses |= {name: loss for name, loss in found.items() if not number}
+            losses[of.name] = total
+            for group in of.groups:
+                optimizer = self._optimizers.get(group)
+                if optimizer is not None:
+                    optimizer.step(gradients[: len(optimizer.weights)])
+                    gradients = gradients[len(optimizer.weights) :]
+        if self.average is not None:
+            self.average.update()
+        return losses
+
+    def _differentiate(self, of: Update, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
+        """The losses of an update, detached, and a gradient of each weight that it moves."""
+        if self._by_hand and of.by_hand is not None:
+            return of.by_hand(batch, at)
+        weights = [weight for group in of.groups for weight in self._groups[group]]
+        losses = of.objective(batch, at)
+        gradients = torch.autograd.grad(losses["total"], weights, materialize_grads=True)
+        return {name: loss.detach() for name, loss in losses.items()}, list(gradients)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """From the next update on, for every optimizer."""
+        for optimizer in self._optimizers.values():
+            optimizer.learning_rate = rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of all optimizers, and of the average."""
+        state = {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
+        return state | ({"average": self.average.state_dict()} if self.average else {})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state[name])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
