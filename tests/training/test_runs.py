@@ -32,7 +32,7 @@ def test_the_run_directory_holds_everything(finished: Path) -> None:
     assert names == {
         "config.json", "env.json", "data.json", "metrics.jsonl", "metrics.csv", "best.safetensors",
         "last.safetensors", "item_ids.npz", "user_ids.npz", "valid_ranks.npz", "test_ranks.npz",
-        "result.json", "train.log",
+        "result.json", "train.log", "run.lock",
     }  # fmt: skip
 
 

@@ -112,7 +112,7 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     save_file(
         {"a": torch.zeros(1)}, path, {"format": "mclrec_fast", "header": "{}", "version": "9"}
     )
-    with pytest.raises(InputError, match="checkpoint version 9, this is version 1"):
+    with pytest.raises(InputError, match="checkpoint version 9, this is version 2"):
         checkpoint.read(path)
     checkpoint.write(path, {"a": torch.zeros(1)}, {})
     with pytest.raises(InputError, match="holds weights, not the state of a run"):
