@@ -264,6 +264,8 @@ def _train(
     )
     if state is not None:
         _restore(training, state)
+    if state is not None and training.finished():
+        console.line(f"note: {_why_finished(training)}")
     with training.stop:
         try:
             training.observers.started(configuration.to_dict(config), dataset.card.to_dict())
@@ -273,6 +275,19 @@ def _train(
         finally:
             _take_best(training)
         return final_report(training, dataset, config, directory)
+
+
+def _why_finished(training: Training) -> str:
+    """Why a resumed training has nothing to do, and what would give it something."""
+    progress, train = training.progress, training.settings
+    if progress.epoch >= train.epochs:
+        return f"all {train.epochs} epochs are done: --epochs N trains on"
+    if training.steps_are_up:
+        return f"all {train.max_steps} batches are done: --max-steps N trains on"
+    return (
+        f"stopped early, {progress.stale} epochs after the best one ({progress.best_epoch}): "
+        f"--set patience=N with N above {progress.stale} trains on"
+    )
 
 
 def _take_best(training: Training) -> None:
