@@ -20,7 +20,7 @@ from mclrec_fast.ops.philox import (
     dropout_mask,
     dropout_stream,
 )
-from mclrec_fast.ops.reference.packed_attention import (
+from mclrec_fast.ops.torch.packed_attention import (
     attention_dropout,
     attention_probabilities,
     length_buckets,

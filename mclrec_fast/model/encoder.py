@@ -1,11 +1,13 @@
 """The sequence encoder as a module: it holds SASRec's weights; the arithmetic is `ops.encode`."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..ops import PackedSequences, encode
+from ..ops.encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES
 
 
 class EncodeOptions(NamedTuple):
@@ -17,6 +19,12 @@ class EncodeOptions(NamedTuple):
     eps: float
     seed: int
     update: int | Tensor
+
+
+def _named(module: nn.Module, names: Iterable[str]) -> list[Tensor]:
+    """The weights of a module's parts by the names of encode_weights.py."""
+    parts = ((getattr(module, name.removesuffix("_bias")), name) for name in names)
+    return [part.bias if name.endswith("_bias") else part.weight for part, name in parts]
 
 
 class EncoderLayer(nn.Module):
@@ -64,7 +72,10 @@ class Encoder(nn.Module):
 
     def weights(self) -> list[Tensor]:
         """All weights in the order `ops.encode` takes them."""
-        return list(self.parameters())
+        weights = _named(self, EMBEDDING_SHAPES)
+        for layer in self.layers:
+            weights += _named(layer, LAYER_SHAPES)
+        return weights
 
     def forward(
         self, packed: PackedSequences, *, seed: int, update: int | Tensor, backend: str = "auto"

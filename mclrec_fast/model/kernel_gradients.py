@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import _native
 from ..config import Config
 from ..ops import PackedSequences
-from ..ops._shared import signed_seed
+from ..ops._shared import signed_seed, update_tensor
 from .mclrec import MCLRec
 from .objective import ContrastLosses, augmenter_objective, encoder_objective
 
@@ -68,7 +68,8 @@ class KernelGradients:
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Those of L0."""
         batch, weights = len(targets), self._weights
-        options = self._model.encoder.options(self._seed, int(update))
+        number = update_tensor("encode", update, items=views.items)
+        options = self._model.encoder.options(self._seed, number)
         h, saved = _OPS.encode.default(*views, weights, *options, True)  # [3B, D]
         rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
             h[:batch], weights[0], targets, True, True
@@ -98,7 +99,8 @@ class KernelGradients:
         self, views: PackedSequences, update: int | Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Those of L1."""
-        options = self._model.encoder.options(self._seed, int(update))
+        number = update_tensor("encode", update, items=views.items)
+        options = self._model.encoder.options(self._seed, number)
         h, _ = _OPS.encode.default(*views, self._weights, *options, False)  # [2B, D]
         terms, _, gradients = self._contrast_gradients(
             h, self._in_augmenters, of_views=False, of_augmenters=True

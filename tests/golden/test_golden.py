@@ -15,7 +15,7 @@ from mclrec_fast.model.objective import (
     recommendation_loss,
 )
 from mclrec_fast.ops import contrast, info_nce
-from mclrec_fast.ops.reference.contrast import regulariser
+from mclrec_fast.ops.torch.contrast import regulariser
 from mclrec_fast.training.schedules import TrainingStep
 
 from ..backends import BACKENDS

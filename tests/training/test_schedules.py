@@ -9,7 +9,7 @@ from torch import Tensor
 from mclrec_fast.config import Config, ContrastConfig, ModelConfig, TrainConfig
 from mclrec_fast.model import MCLRec
 from mclrec_fast.ops import PackedSequences
-from mclrec_fast.ops.reference.augment_views import augment_views, gather_sequences
+from mclrec_fast.ops.torch.augment_views import augment_views, gather_sequences
 from mclrec_fast.training.schedules import TrainingStep
 
 LOG = torch.randint(1, 30, (200,), generator=torch.Generator().manual_seed(1)).to(torch.int32)
