@@ -66,21 +66,21 @@ class DeviceScope {
  protected:
 #ifdef MCLREC_CUDA_EMULATION
   explicit DeviceScope(const Tensor&) {}
-  void* stream_ = nullptr;
+  void* current_ = nullptr;
 #else
   explicit DeviceScope(const Tensor& tensor)
       : guard_(tensor.get_device_index()),
-        stream_(torch::stable::accelerator::getCurrentStream(tensor.get_device_index())
-                    .nativeHandle()) {}
+        current_(torch::stable::accelerator::getCurrentStream(tensor.get_device_index())
+                     .nativeHandle()) {}
   torch::stable::accelerator::DeviceGuard guard_;
-  void* stream_;
+  void* current_;
 #endif
 };
 
 class Call final : private DeviceScope, public cuda::Context {
  public:
   Call(const char* op, const Tensor& like)
-      : DeviceScope(like), Context(stream_, precision()), op_(op), like_(like) {}
+      : DeviceScope(like), Context(current_, mclrec::precision()), op_(op), like_(like) {}
 
   cuda::SortedKeys sort(const std::int32_t* keys, std::int64_t count) override {
     const Tensor unsorted = torch::stable::from_blob(const_cast<std::int32_t*>(keys), {count}, {1},
