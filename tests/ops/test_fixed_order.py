@@ -1,4 +1,4 @@
-"""The fixed order of a score in plain torch: each step rounds once, as a fused multiply-add does."""
+"""A score's fixed order in plain torch: each step rounds once, as a fused multiply-add does."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ def scores_of_rows(left: Tensor, right: Tensor) -> Tensor:
 
 def test_sums_halfway_between_two_numbers() -> None:
     """Rounding to float64 and then to float32 is wrong there, and happens among these numbers."""
-    values = torch.tensor([1.0, 2**-24, 2**-12, -(2**-12), 1 + 2**-23, 2**-25, 2**-60, -(2**-60)])
+    powers = [1.0, 2**-24, 2**-12, -(2**-12), 2**-25, 2**-60, -(2**-60), 0.0]
+    values = torch.tensor([*powers, 1 + 2**-23, 3 * 2**-13])
     generator = torch.Generator().manual_seed(1)
     left, right = (
         values[torch.randint(len(values), (4000, 6), generator=generator)] for _ in range(2)
