@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .info_nce import info_nce
+from .info_nce import similarity_rows
 
 
 class CrossBlock(NamedTuple):
@@ -45,7 +45,9 @@ def contrast(
     L_cl2 = con(z1, z2) + con(h1, z2) + con(h2, z1) and R on the same pairs, dot products.
     """
     if cl1:
-        loss1 = info_nce(h1, h2, temperature=temperature, similarity=similarity)
+        a, b = similarity_rows(h1, similarity), similarity_rows(h2, similarity)
+        blocks = (self_block(a, temperature), self_block(b, temperature))
+        loss1 = contrast_of(*blocks, cross_block(a, b, temperature))
     else:
         loss1 = h1.new_zeros(())
     of_h1, of_h2, of_z1, of_z2 = (self_block(view) for view in (h1, h2, z1, z2))
@@ -82,17 +84,17 @@ def _regulariser(a: Tensor, b: Tensor, aa: SelfBlock, bb: SelfBlock, ab: CrossBl
     return (p - m).relu().mean() + torch.maximum(p, m).mean() - negatives / (n * (n - 2))
 
 
-def self_block(a: Tensor) -> SelfBlock:
-    """The statistics of a . a^T without its diagonal."""
-    s = (a @ a.T).masked_fill(_diagonal(a), -torch.inf)  # [B, B]
+def self_block(a: Tensor, temperature: float = 1.0) -> SelfBlock:
+    """The statistics of a . a^T / temperature without its diagonal."""
+    s = (a @ a.T / temperature).masked_fill(_diagonal(a), -torch.inf)  # [B, B]
     if len(a) == 1:
         return SelfBlock(s[:, 0].detach(), s[:, 0].detach())
     return SelfBlock(s.logsumexp(1), s.max(1).values)
 
 
-def cross_block(a: Tensor, b: Tensor) -> CrossBlock:
-    """The statistics of a . b^T."""
-    s = a @ b.T  # [B, B]
+def cross_block(a: Tensor, b: Tensor, temperature: float = 1.0) -> CrossBlock:
+    """The statistics of a . b^T / temperature."""
+    s = a @ b.T / temperature  # [B, B]
     negatives = s.masked_fill(_diagonal(a), -torch.inf)
     return CrossBlock(
         s.diagonal(),
