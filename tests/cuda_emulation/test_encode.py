@@ -116,7 +116,8 @@ def by_kernels(
     """The same by the emulated kernels."""
     packed, leaves = batch(case), [weight.detach() for weight in weights(case, dtype)]
     seed = SETTINGS["seed"] - 2**64
-    tail = (case.heads, case.hidden_dropout, case.attention_dropout, SETTINGS["eps"], seed, 5)
+    number = torch.tensor(SETTINGS["update"])
+    tail = (case.heads, case.hidden_dropout, case.attention_dropout, SETTINGS["eps"], seed, number)
     ops = getattr(torch.ops, NAMESPACE)
     with emulated(monkeypatch, schedule, tf32=tf32, bf16=bf16):
         h, saved = ops.encode(*packed, leaves, *tail, True)
