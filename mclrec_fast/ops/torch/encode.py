@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm, linear
 
+from ..encode_weights import LayerWeights, split_weights
 from ..packed import PackedSequences
 from ..philox import (
     SITE_ATTENTION_OUTPUT,
@@ -26,27 +27,6 @@ from .packed_attention import (
     length_buckets,
     packed_attention,
 )
-
-
-class LayerWeights(NamedTuple):
-    """One layer's weights, in the order :func:`encode` takes them; matrices are [out, in]."""
-
-    query: Tensor  # [D, D]
-    query_bias: Tensor  # [D]
-    key: Tensor  # [D, D]
-    key_bias: Tensor  # [D]
-    value: Tensor  # [D, D]
-    value_bias: Tensor  # [D]
-    output: Tensor  # [D, D]
-    output_bias: Tensor  # [D]
-    attention_norm: Tensor  # [D]
-    attention_norm_bias: Tensor  # [D]
-    inner: Tensor  # [F, D]
-    inner_bias: Tensor  # [F]
-    outer: Tensor  # [D, F]
-    outer_bias: Tensor  # [D]
-    feed_forward_norm: Tensor  # [D]
-    feed_forward_norm_bias: Tensor  # [D]
 
 
 class _Hyper(NamedTuple):
@@ -76,13 +56,12 @@ def encode(
     offsets = packed.offsets.to(torch.int64)
     total = int(offsets[-1])
     items, positions = packed.items[:total], packed.positions[:total]
-    item_embedding, position_embedding, norm, norm_bias, *rest = weights
-    layers = [LayerWeights(*rest[i : i + 16]) for i in range(0, len(rest), 16)]
+    embeddings, layers = split_weights(weights)
 
     # Row 0 is a class of the softmax, but as a token it has no gradient.
-    tokens = embedding(items, item_embedding, padding_idx=0)
-    x = tokens + embedding(positions, position_embedding)  # [T, D]
-    x = layer_norm(x, x.shape[1:], norm, norm_bias, eps)
+    tokens = embedding(items, embeddings.item_embedding, padding_idx=0)
+    x = tokens + embedding(positions, embeddings.position_embedding)  # [T, D]
+    x = layer_norm(x, x.shape[1:], embeddings.embedding_norm, embeddings.embedding_norm_bias, eps)
     sequence = torch.repeat_interleave(
         torch.arange(len(offsets) - 1).to(items.device), offsets.diff()
     )

@@ -54,23 +54,50 @@ def pair_scores(h: Tensor, item_embedding: Tensor, rows: Tensor, items: Tensor) 
     flat_rows, flat_items = rows.flatten(), items.flatten()
     pieces = [
         _chains(h[flat_rows[part]], item_embedding[flat_items[part]])
-        for part in rows_in_chunks(len(flat_rows), h.shape[1])
+        for part in rows_in_chunks(len(flat_rows), h.shape[1], 1 << 18)
     ]
     return torch.cat(pieces).view(rows.shape) if pieces else h.new_zeros(rows.shape)
 
 
 def _chains(left: Tensor, right: Tensor) -> Tensor:
     """Return the dot products [P] of the rows of two [P, D] matrices, summed in order."""
-    step = fused_multiply_add if left.dtype == torch.float32 else _multiply_add
-    left, right = left.t().contiguous(), right.t().contiguous()  # [D, P]
+    # Products of float32 numbers are exact in float64, and a sum there that is rounded once more to
+    # float32 is the fused multiply-add, unless it lies halfway between two float32 numbers: these
+    # few are done again.
+    products = (left.double() * right).t().contiguous()  # [D, P]
+    totals = left.new_empty(products.shape)
+    totals[0] = products[0] + 0.0  # a sum that starts at 0 is never -0
+    for d in range(1, len(products)):
+        torch.add(products[d], totals[d - 1], out=totals[d])
+    if left.dtype == torch.float32:
+        again = _rounded_twice(products, totals).nonzero()[:, 0]
+        if len(again):
+            totals[-1, again] = _exact_chains(left[again].t(), right[again].t())
+    return totals[-1]
+
+
+def _rounded_twice(products: Tensor, totals: Tensor) -> Tensor:
+    """Whether the sums of [D, P] products may not be rounded to the nearest float32, bool [P].
+
+    That needs a float64 sum halfway between two of them, where float64's own rounding decided.
+    Where products are so small that such a place may lie below the normal numbers, all are suspect.
+    """
+    # The factors' last bits multiply to at least 2^-148 here: what is smaller than normal is exact.
+    if bool(products.abs().amin() < 2.0**-100):
+        tiny = ((products.abs() < 2.0**-100) & (products != 0)).any(0)
+    else:
+        tiny = torch.zeros(products.shape[1], dtype=torch.bool, device=products.device)
+    products[1:].add_(totals[:-1])
+    halfway = products.view(torch.int64).bitwise_and_(0x1FFFFFFF) == 0x10000000
+    return halfway.any(0).logical_or_(tiny)
+
+
+def _exact_chains(left: Tensor, right: Tensor) -> Tensor:
+    """The same as `_chains` for [D, P] float32, step by step."""
     total = left.new_zeros(left.shape[1])
     for a, b in zip(left, right, strict=True):
-        total = step(a, b, total)
+        total = fused_multiply_add(a, b, total)
     return total
-
-
-def _multiply_add(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    return c + a * b
 
 
 def full_product(a: Tensor, b: Tensor) -> Tensor:
