@@ -115,8 +115,8 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
         [&](int64_t row, int64_t col, int count) __attribute__((always_inline)) {
           if (arrays.slope == nullptr) return;
           const int64_t at = arrays.inner(row, first + col);  // written behind this panel
-          prefetch_rows(arrays.activated + at, kPadding, count);
-          prefetch_rows(arrays.slope + at, kPadding, count);
+          prefetch_rows<kTileLines>(arrays.activated + at, kPadding, count);
+          prefetch_rows<kTileLines>(arrays.slope + at, kPadding, count);
         });
     if (first == 0) {
       multiply_panels<TileStart::kBias>(activated, kInnerColumns, panels.outer + offset, rows,

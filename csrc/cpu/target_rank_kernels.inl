@@ -1,17 +1,18 @@
 // The inner loops of target_rank for one instruction set: a block of rows against a range of items,
-// scores counted tile by tile and never kept. Included by target_rank_cpu.cpp (see isa.h).
+// scores counted tile by tile and never kept. Included by target_rank_cpu.cpp.
+// clang-format off
+#include "simd.inl"
+#include "fixed_order.inl"
+#include "gemm_tile.inl"
+// clang-format on
 
 // Lanes of a panel that hold items, as masks.
 template <class T>
 struct PanelMask {
   IntVec<T> half[2];
 
-  MCLREC_INLINE explicit PanelMask(int64_t items) {
-    for (int i = 0; i < kLanes<T>; ++i) {
-      half[0][i] = i < items ? -1 : 0;
-      half[1][i] = i + kLanes<T> < items ? -1 : 0;
-    }
-  }
+  MCLREC_INLINE explicit PanelMask(int64_t items)
+      : half{first_lanes<T>(items), first_lanes<T>(items - kLanes<T>)} {}
 };
 
 // Counts one tile: scores [R rows of kTileCols] against each row's target score. higher[r] and
@@ -43,7 +44,7 @@ MCLREC_INLINE void count_tile(const T* scores, int rows, const T* target, const 
 }
 
 // Counts, for `rows` rows of h, the items of [first, last) that score above and equal to the row's
-// target score. `scratch` holds rank_scratch_bytes(rows, depth) bytes, aligned to a vector.
+// target score. `scratch` holds two vectors a row and two for each of `depth`, aligned to a vector.
 template <class T>
 void rank_block(const T* h, int64_t rows, const T* items, int64_t first, int64_t last,
                 int64_t depth, const T* target, int64_t* higher, int64_t* equal, void* scratch) {
