@@ -58,6 +58,7 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "batch": config.train.batch_size,
         "schedule": config.train.schedule,
         "backend": _native.backend(config.train.backend, device),
+        "isa": _native.isa(),
         "threads": threads,
         "median_ms": median,
         "p10_ms": float(np.quantile(times, 0.1)),

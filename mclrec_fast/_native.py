@@ -252,12 +252,17 @@ def _announce(obstacle: str) -> None:
 
 
 def isa() -> str | None:
-    """The instruction set the CPU kernels use ("avx2" or "portable"); None without kernels."""
+    """The instruction set the CPU kernels use, such as "avx2"; None without kernels."""
     return None if _cpu.module is None else str(_cpu.module.isa())
 
 
+def compiled_isa() -> list[str]:
+    """Instruction sets the CPU kernels were compiled for, the narrowest first; or nothing."""
+    return [] if _cpu.module is None else list(_cpu.module.build_info()["isa"])
+
+
 def usable_isa() -> list[str]:
-    """Instruction sets the CPU kernels can be run with here; empty without kernels."""
+    """Those of them that the CPU kernels can be run with here; empty without kernels."""
     return [] if _cpu.module is None else list(_cpu.module.usable_isa())
 
 
@@ -301,7 +306,7 @@ def set_precision(word: str) -> None:
 
 
 def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:
-    """Register-only float32 multiply-add peak of this machine, the clock of every benchmark.
+    """Register-only float32 multiply-add peak with the instruction set in use.
 
     Args:
         threads: Threads to run, >= 1.

@@ -184,3 +184,16 @@ template <class T>
 MCLREC_INLINE Vec<T> keep_where(IntVec<T> lanes, Vec<T> value) {
   return (Vec<T>)((IntVec<T>)value & lanes);
 }
+
+// value * scale in the lanes whose bit is set (see keep_lanes), 0 in the others.
+template <class T>
+MCLREC_INLINE Vec<T> keep_scaled(const uint8_t* bits, int64_t group, Vec<T> value, T scale) {
+#if MCLREC_X86
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) {
+    LaneMask<T> lanes;
+    std::memcpy(&lanes, bits + group * static_cast<int64_t>(sizeof(lanes)), sizeof(lanes));
+    return (Vec<T>)_mm512_maskz_mul_ps(lanes, value, broadcast(scale));
+  }
+#endif
+  return keep_where<T>(keep_lanes<T>(bits, group), value * scale);
+}

@@ -40,7 +40,7 @@ struct KeepRows {
 
   MCLREC_INLINE Vec<T> operator()(int64_t row, int64_t c, Vec<T> value) const {
     if (mask == nullptr) return value;
-    return keep_where<T>(keep_lanes<T>(mask + row * mask_bytes, c), value * scale);
+    return keep_scaled<T>(mask + row * mask_bytes, c, value, scale);
   }
 };
 

@@ -56,25 +56,9 @@ def _encode_fake(
     *options: Any,
 ) -> tuple[Tensor, Tensor]:
     sequences, hidden = offsets.shape[0] - 1, weights[0].shape[1]
-    size = _saved_size(items.shape[0], sequences, weights, heads) if options[-1] else 0
+    # What is kept is the kernel's own affair: another size on each device and instruction set.
+    size = torch.library.get_ctx().new_dynamic_size() if options[-1] else 0
     return weights[0].new_empty(sequences, hidden), weights[0].new_empty(size)
-
-
-def _saved_size(tokens: int, sequences: int, weights: Sequence[Tensor], heads: int) -> int:
-    """Elements the forward pass keeps; must equal SavedLayout in csrc/cpu/encode_plan.cpp."""
-    layers = (len(weights) - _EMBEDDING_WEIGHTS) // _LAYER_WEIGHTS
-    hidden = weights[0].shape[1]
-    row = _pad(hidden)
-    attention = _pad(heads * _pad(hidden // heads, 8))
-    norm = row + 1 + (row + 31) // 32
-    feed_forward = 2 * norm + 2 * _pad(weights[_EMBEDDING_WEIGHTS + 10].shape[0])
-    per_token = norm + heads + (layers - 1) * (3 * attention + feed_forward)
-    per_row = 2 * attention + 2 * heads * row + heads + feed_forward
-    return _pad(tokens) * per_token + _pad(sequences) * per_row
-
-
-def _pad(size: int, multiple: int = 16) -> int:
-    return (size + multiple - 1) // multiple * multiple
 
 
 def _encode_backward_fake(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mclrec_fast import _native
 
-VARIANTS = ["torch", "native-portable", "native-avx2"]
+VARIANTS = ["torch", *(f"native-{isa}" for isa in _native.compiled_isa() or ["none"])]
 
 
 @contextmanager
