@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import machine, shapes
+from benchmarks import machine, shapes, work
 from mclrec_fast import _native
 from mclrec_fast import config as configuration
 from mclrec_fast.config import Config
@@ -50,7 +50,7 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
     model = new_model(log.n_classes, config, device)
     step = training_step(model, config)
     model.train()
-    times, tokens = _time_batches(table, step, config, batches, warm_up)
+    times, tokens, gflop = _time_batches(table, step, config, batches, warm_up, log.n_classes)
     peak_after = machine.fma_peak(threads)
     median = float(np.median(times))
     peak = None if peak_before is None or peak_after is None else max(peak_before, peak_after)
@@ -65,6 +65,8 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "sequences_per_s": config.train.batch_size / median * 1000,
         "fma_peak_gflops": peak,
         "load_average": load,
+        "gflop": gflop,
+        "percent_of_peak": 1e5 * gflop / (median * peak) if gflop and peak else None,
         "product": None if peak is None else median * peak / 1000,
         "fma_peak_before_gflops": peak_before,
         "fma_peak_after_gflops": peak_after,
@@ -80,9 +82,19 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
 
 
 def _time_batches(
-    table: SampleTable, step: TrainingStep, config: Config, batches: int, warm_up: int
-) -> tuple[list[float], float]:
-    """Milliseconds of each batch, and tokens of a batch (histories and views) on average."""
+    table: SampleTable,
+    step: TrainingStep,
+    config: Config,
+    batches: int,
+    warm_up: int,
+    classes: int,
+) -> tuple[list[float], float, float | None]:
+    """Milliseconds of each batch; on average its tokens and its useful arithmetic in GFLOP.
+
+    The arithmetic of MCLRec's official schedule only: None for others.
+    """
+    counted = (config.model.model, config.train.schedule) == ("mclrec", "official")
+    gflop = 0.0
     size, seed = config.train.batch_size, config.train.seed
     wanted = batches + warm_up
     epochs = -(-wanted * size // (len(table) - len(table) % size or 1))
@@ -98,7 +110,16 @@ def _time_batches(
         if number >= warm_up:
             times.append((time.perf_counter() - start) * 1000)
             tokens += int(views.offsets[-1])
-    return times, tokens / len(times)
+            if counted:
+                gflop += _official_gflop(views.lengths.cpu(), classes, config)
+    return times, tokens / len(times), gflop / len(times) if counted else None
+
+
+def _official_gflop(lengths: torch.Tensor, classes: int, config: Config) -> float:
+    model = config.model
+    return work.official_batch(
+        lengths, classes, model.hidden_size, layers=model.layers, heads=model.heads
+    )
 
 
 def _wait(device: torch.device) -> None:

@@ -5,8 +5,8 @@ register their kernels with torch's dispatcher. Nothing here computes: an operat
 `backend(...)` once per call. "auto" may fall back to plain PyTorch and says so once, with the
 reason and the remedy; an explicit "native" never falls back.
 
-Environment: MCLREC_FAST_BACKEND (what "auto" means: auto, torch or native), MCLREC_FAST_ISA (avx2
-or portable), MCLREC_FAST_DISABLE_NATIVE=1 (as if nothing were compiled).
+Environment: MCLREC_FAST_BACKEND (what "auto" means: auto, torch or native), MCLREC_FAST_ISA (an
+instruction set, such as portable), MCLREC_FAST_DISABLE_NATIVE=1 (as if nothing were compiled).
 """
 
 import functools
