@@ -24,11 +24,11 @@ void expect(bool condition, const char* isa, const char* what, double value) {
 #define MCLREC_KERNELS "../../../tests/cpp/vector_math_test.inl"
 #include "../../csrc/cpu/isa/each_set.inl"
 
-#define MCLREC_RUN(set)                                                        \
-  if (mclrec::isa::set::supported()) {                                         \
-    mclrec::test::set::run(#set);                                              \
-  } else {                                                                     \
-    std::printf("%s: cannot run here\n", #set);                                \
+#define MCLREC_RUN(set)                         \
+  if (mclrec::isa::set::supported()) {          \
+    mclrec::test::set::run(#set);               \
+  } else {                                      \
+    std::printf("%s: cannot run here\n", #set); \
   }
 
 int main() {
