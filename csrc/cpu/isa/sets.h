@@ -43,11 +43,11 @@
 #endif
 
 // Text of the list: MCLREC_EACH_SET(DO, ...) is DO(set, ...) for every set, in order.
+// clang-format off
 #define MCLREC_EACH_SET(...)                                                 \
-  MCLREC_DO_0(__VA_ARGS__)                                                   \
-  MCLREC_DO_1(__VA_ARGS__)                                                   \
-  MCLREC_DO_2(__VA_ARGS__) MCLREC_DO_3(__VA_ARGS__) MCLREC_DO_4(__VA_ARGS__) \
-      MCLREC_DO_5(__VA_ARGS__)
+  MCLREC_DO_0(__VA_ARGS__) MCLREC_DO_1(__VA_ARGS__) MCLREC_DO_2(__VA_ARGS__) \
+  MCLREC_DO_3(__VA_ARGS__) MCLREC_DO_4(__VA_ARGS__) MCLREC_DO_5(__VA_ARGS__)
+// clang-format on
 #define MCLREC_DO(DO, ...) DO(__VA_ARGS__)
 #define MCLREC_DO_0(DO, ...) MCLREC_DO(DO, MCLREC_SET_0 __VA_OPT__(, ) __VA_ARGS__)
 #define MCLREC_SET_FILE(set) MCLREC_TEXT(set.h)
