@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,11 +25,16 @@ struct Effort {
   int threads = 1;
   int64_t bytes_per_thread = 1 << 20;  // smaller files are read by fewer threads
   size_t block_bytes = 1 << 19;        // read at a time
+  Interrupted interrupted = nullptr;   // called when a signal comes while a stream is waited for
 };
 
+// A file to be opened, or (size -1) a stream that is already open and stays so.
 class File {
  public:
-  explicit File(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  File(const std::string& path, int stream)
+      : stream_(stream >= 0),
+        descriptor_(stream_ ? stream : open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (stream_) return;
     if (descriptor_ < 0) throw std::system_error(errno, std::generic_category());
     struct stat status;
     if (fstat(descriptor_, &status) != 0) {
@@ -38,10 +44,13 @@ class File {
     }
     size_ = status.st_size;
   }
-  ~File() { close(descriptor_); }
+  ~File() {
+    if (!stream_) close(descriptor_);
+  }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
+  bool is_stream() const { return stream_; }
   int descriptor() const { return descriptor_; }
   int64_t size() const { return size_; }
 
@@ -61,6 +70,7 @@ class File {
   }
 
  private:
+  bool stream_;
   int descriptor_;
   int64_t size_ = 0;
 };
@@ -69,15 +79,22 @@ class File {
 struct Log {
   IdMap user_ids, item_ids;
   Buffer<int32_t> users, items;
-  Buffer<Value> times;
+  Buffer<Value> times, then;
   Buffer<double> ratings;
-  bool times_are_float = false;
+  bool times_are_float = false, then_is_float = false;
   std::vector<Problem> problems;
   int64_t n_problems = 0;
 };
 
 inline std::vector<std::unique_ptr<Segment>> cut(const File& file, int64_t offset,
                                                  const Effort& effort, const Layout& layout) {
+  if (file.is_stream()) {
+    std::vector<std::unique_ptr<Segment>> one;
+    one.push_back(std::make_unique<Segment>(file.descriptor(), true, 0,
+                                            std::numeric_limits<int64_t>::max(), effort.block_bytes,
+                                            effort.interrupted, layout));
+    return one;
+  }
   const int64_t bytes = std::max<int64_t>(file.size() - offset, 0);
   const int64_t parts = std::clamp<int64_t>(bytes / effort.bytes_per_thread, 1, effort.threads);
   std::vector<std::unique_ptr<Segment>> segments;
@@ -85,8 +102,8 @@ inline std::vector<std::unique_ptr<Segment>> cut(const File& file, int64_t offse
   for (int64_t part = 1; part <= parts; ++part) {
     const int64_t wanted = offset + bytes * part / parts;
     const int64_t end = part == parts ? file.size() : std::max(begin, file.line_start(wanted - 1));
-    segments.push_back(
-        std::make_unique<Segment>(file.descriptor(), begin, end, effort.block_bytes, layout));
+    segments.push_back(std::make_unique<Segment>(file.descriptor(), false, begin, end,
+                                                 effort.block_bytes, effort.interrupted, layout));
     begin = end;
   }
   return segments;
@@ -159,9 +176,22 @@ inline void find_repeated_users(const std::vector<std::unique_ptr<Segment>>& seg
   }
 }
 
-inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
+// One column of times, all doubles as soon as one segment has some.
+template <typename Take>
+void join_times(std::vector<std::unique_ptr<Segment>>& segments, bool floats, Buffer<Value>* into,
+                const Take& take) {
+  if (floats) {
+    parallel(static_cast<int>(segments.size()),
+             [&](int t) { take(*segments[static_cast<size_t>(t)]).to_double(); });
+  }
+  *into = std::move(take(*segments[0]).values);
+  append(*into, segments, nullptr, [&](Segment& s) -> auto& { return take(s).values; });
+}
+
+// A file by its path, or (stream >= 0) what is left of an open descriptor.
+inline Log read_log(const std::string& path, int stream, int64_t offset, int64_t first_line,
                     const Layout& layout, const Effort& effort) {
-  const File file(path);
+  const File file(path, stream);
   auto segments = cut(file, offset, effort, layout);
   parallel(static_cast<int>(segments.size()),
            [&](int t) { segments[static_cast<size_t>(t)]->read(); });
@@ -176,7 +206,8 @@ inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
       log.problems.push_back(std::move(problem));
     }
     log.n_problems += segment->n_problems;
-    log.times_are_float |= segment->times_are_float;
+    log.times_are_float |= segment->times.is_float;
+    log.then_is_float |= segment->then.is_float;
     line += segment->n_lines;
   }
   Segment& head = *segments[0];
@@ -194,17 +225,14 @@ inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
     if (log.problems.size() > kMaxProblems) log.problems.resize(kMaxProblems);
     return log;
   }
-  if (log.times_are_float) {
-    parallel(static_cast<int>(segments.size()),
-             [&](int t) { segments[static_cast<size_t>(t)]->times_to_double(); });
-  }
   log.users = std::move(head.users);
   log.items = std::move(head.items);
-  log.times = std::move(head.times);
   log.ratings = std::move(head.ratings);
   append(log.users, segments, &user_codes, [](Segment& s) -> auto& { return s.users; });
   append(log.items, segments, &item_codes, [](Segment& s) -> auto& { return s.items; });
-  append(log.times, segments, nullptr, [](Segment& s) -> auto& { return s.times; });
+  join_times(segments, log.times_are_float, &log.times,
+             [](Segment& s) -> auto& { return s.times; });
+  join_times(segments, log.then_is_float, &log.then, [](Segment& s) -> auto& { return s.then; });
   append(log.ratings, segments, nullptr, [](Segment& s) -> auto& { return s.ratings; });
   return log;
 }

@@ -4,25 +4,34 @@ Which one reads makes no difference to the result. "auto" takes the C++ reader w
 and says once where it is not; "native" insists on it.
 """
 
+import fcntl
 import importlib
 import json
 import os
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import numpy_reader
 from .build import Csr, to_csr
 from .ids import as_objects
 from .layout import Layout
+from .log import InteractionLog
 from .messages import fail
 from .problems import Problem
+from .source import Source
 from .table import Table
 
 READERS = ("auto", "native", "numpy")
 _PACKAGE = Path(__file__).resolve().parent.parent
+_SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
 _announced: set[str] = set()
 
 
@@ -77,8 +86,43 @@ def choose(requested: str) -> str:
     return "numpy"
 
 
+class _Feeder:
+    """Writes blocks into a pipe whose other end the C++ reader reads."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self.descriptor, self._end = os.pipe()
+        self._blocks = blocks
+        self.failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "_Feeder":
+        try:
+            fcntl.fcntl(self._end, _SET_PIPE_SIZE, 1 << 20)
+        except OSError:
+            pass  # more than this user may have: the usual size will do
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self.descriptor)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for block in self._blocks:
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(self._end, view) :]
+        except BrokenPipeError:
+            pass  # the reader gave up, and says why itself
+        except BaseException as error:
+            self.failure = error
+        finally:
+            os.close(self._end)
+
+
 def read_native(
-    path: Path,
+    source: Source | Path,
     layout: Layout,
     threads: int,
     *,
@@ -87,8 +131,10 @@ def read_native(
 ) -> tuple[Table, list[Problem], int]:
     """Read a log with the C++ reader; arguments and result as `numpy_reader.read`.
 
+    A plain file is read by its path, anything else through a pipe and by one thread.
+
     Args:
-        path: the file.
+        source: the file, or its path.
         layout: what `find_layout` said about it.
         threads: the most threads to use, 1 or more; the result does not depend on it.
         bytes_per_thread: smaller files are read by fewer threads.
@@ -97,22 +143,15 @@ def read_native(
     module, reason = _load()
     if module is None:
         raise InputError(f"the C++ log reader is not available: {reason}")
-    found = module.read(
-        os.fsencode(path),
-        layout.kind == "table",
-        layout.delimiter,
-        layout.quotes,
-        layout.columns,
-        layout.user,
-        layout.item,
-        layout.time,
-        layout.rating,
-        layout.offset,
-        layout.first_line,
-        threads,
-        bytes_per_thread,
-        block_bytes,
-    )
+    path = source if isinstance(source, Path) else source.path if source.plain else None
+    if path is not None:
+        found = _call(module, layout, threads, bytes_per_thread, block_bytes, path=path)
+    else:
+        assert isinstance(source, Source)
+        with _Feeder(source.blocks(layout.offset)) as feeder:
+            found = _call(module, layout, 1, 1, block_bytes, stream=feeder.descriptor)
+        if feeder.failure is not None:
+            raise feeder.failure
     problems = [Problem(*record) for record in found["problems"]]
     if problems:
         return Table(found["users"], found["items"], *(_ids([]), _ids([]))), problems, found["bad"]
@@ -123,8 +162,35 @@ def read_native(
         item_ids=_ids(found["item_ids"]),
         times=found["times"],
         ratings=found["ratings"],
+        then=found["then"],
     )
     return table, [], 0
+
+
+def _call(
+    module: ModuleType,
+    layout: Layout,
+    threads: int,
+    bytes_per_thread: int,
+    block_bytes: int,
+    path: Path = Path(),
+    stream: int = -1,
+) -> Any:
+    return module.read(
+        os.fsencode(path),
+        layout.kind == "table",
+        layout.delimiter,
+        layout.quotes,
+        layout.columns,
+        (layout.user, layout.item, layout.time, layout.rating, layout.then),
+        (layout.time_is_iso, layout.then_is_iso),
+        layout.offset if stream < 0 else 0,
+        layout.first_line,
+        threads,
+        bytes_per_thread,
+        block_bytes,
+        stream,
+    )
 
 
 def group_rows(table: Table, reader: str, threads: int) -> Csr:
@@ -137,6 +203,7 @@ def group_rows(table: Table, reader: str, threads: int) -> Csr:
         reader: "native" or "numpy", as `choose` says; the result is the same.
         threads: how many threads the C++ reader may use, 1 or more.
     """
+    _break_ties(table)
     module = _load()[0] if reader == "native" else None
     n_users = len(table.user_ids)
     if module is None:
@@ -148,32 +215,58 @@ def group_rows(table: Table, reader: str, threads: int) -> Csr:
     return csr
 
 
+def count_repeats(
+    log: InteractionLog, reader: str, threads: int
+) -> tuple[NDArray[np.bool_], int, int] | None:
+    """The census of a log by the C++ reader; None where it is not there (see census.py)."""
+    module = _load()[0] if reader != "numpy" else None
+    if module is None:
+        return None
+    counted: tuple[NDArray[np.bool_], int, int] = module.census(
+        log.items, log.offsets, log.times, threads
+    )
+    return counted
+
+
+def _break_ties(table: Table) -> None:
+    """Puts the rows in the order of what breaks ties, so that a stable sort by time keeps it."""
+    if table.then is None:
+        return
+    order = np.argsort(table.then, kind="stable")
+    table.users, table.items = table.users[order], table.items[order]
+    table.times = None if table.times is None else table.times[order]
+    table.then = None
+
+
 def _ids(ids: Any) -> Any:
     return as_objects(ids) if isinstance(ids, list) else ids
 
 
-def read_table(path: Path, layout: Layout, reader: str, threads: int) -> Table:
-    """Read a log file.
+def read_table(
+    source: Source, layout: Layout, reader: str, threads: int, empty_is_fine: bool = False
+) -> Table:
+    """Read a log.
 
     Args:
-        path: a file that `open_check` has accepted.
+        source: where its bytes are.
         layout: what `find_layout` said about it.
         reader: "native" or "numpy", as `choose` says.
         threads: how many threads the C++ reader may use, 1 or more.
+        empty_is_fine: a log without rows is one of several parts.
 
     Raises:
         InputError: bad lines (the first five are listed), or no interactions at all.
     """
     try:
         if reader == "native":
-            table, problems, count = read_native(path, layout, threads)
+            table, problems, count = read_native(source, layout, threads)
         else:
-            table, problems, count = numpy_reader.read(path, layout)
+            table, problems, count = numpy_reader.read(source, layout)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{source.name}: cannot be read ({error.strerror})") from None
     if count:
-        raise fail(str(path), layout, problems, count)
-    if not len(table.users):
+        raise fail(source.name, layout, problems, count)
+    if not len(table.users) and not empty_is_fine:
         what = "the file has a header and no rows" if layout.first_line > 1 else "no interactions"
-        raise InputError(f"{path}: {what}, expected interactions")
+        raise InputError(f"{source.name}: {what}, expected interactions")
     return table
