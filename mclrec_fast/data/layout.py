@@ -360,9 +360,12 @@ def _read_header(
     if columns.names is not None:
         return _given_names(place, fields, columns, text)
     counted = [str(i + 1) for i in range(len(fields))]
-    if columns.header != "auto":
-        return _Header(*((fields, True) if columns.header == "yes" else (counted, False)))
     given = [name for name in (columns.user, columns.item) if name is not None]
+    unnamed = None if given else _usual_names(rows, len(fields), delimiter)
+    if columns.header == "no":
+        return unnamed or _Header(counted, False)
+    if columns.header == "yes":
+        return _Header(fields, True)
     by_position = [name for name in given if name.isdecimal()]
     named = any(name in fields and not name.isdecimal() for name in given)
     usual = (columns.user is None and match_any(fields, USER_NAMES) >= 0) or (
@@ -371,16 +374,15 @@ def _read_header(
     if named or usual or not any(_is_data(field) for field in fields):
         return _Header(fields, True)
     whole = [field for field in fields if field]
-    if whole in ([str(i) for i in range(len(whole))], counted[: len(whole)]):
+    if unnamed is None and whole == [str(i) for i in range(len(whole))]:
         raise InputError(
             f"{place}: is the first row ({_shown(text)}) a header or data? Say --header yes or "
             "--header no"
         )
     if by_position:
         return _Header(counted, False)
-    header = None if given else _usual_names(rows, len(fields), delimiter)
-    if header is not None:
-        return header
+    if unnamed is not None:
+        return unnamed
     raise InputError(
         f"{place}: no header? The first row looks like data ({_shown(text)}). Name its "
         f"{len(fields)} columns in their order, as in --columns {_example(rows, len(fields))}, or "

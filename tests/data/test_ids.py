@@ -115,8 +115,11 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_looking_up() -> None:
     index = IdIndex(np.array([0, 30, -5]), first=1, missing=0)
-    asked: list[Any] = [30, "30", np.int32(-5), "-5", "030", " 30", 7, "x", True, 30.0, None]
-    assert index.find(asked).tolist() == [1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0]
+    asked: list[Any] = [30, "30", np.int32(-5), "-5", "030", " 30", 7, "x", 30.0, np.array(30)]
+    assert index.find(asked).tolist() == [1, 1, 2, 2, 0, 0, 0, 0, 1, 1]
+    for wrong in (True, None, float("nan"), 30.5, b"30", [30], np.array([30])):
+        with pytest.raises(InputError, match="id 1: .*expected an integer or text"):
+            index.find([30, wrong])
     index = IdIndex(as_objects(["a", "7"]), first=0, missing=-1)
     assert index.find(["7", 7, "a", np.str_("a"), "A"]).tolist() == [1, 1, 0, 0, -1]
 
