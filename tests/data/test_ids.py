@@ -118,7 +118,7 @@ def test_looking_up() -> None:
     asked: list[Any] = [30, "30", np.int32(-5), "-5", "030", " 30", 7, "x", 30.0, np.array(30)]
     assert index.find(asked).tolist() == [1, 1, 2, 2, 0, 0, 0, 0, 1, 1]
     for wrong in (True, None, float("nan"), 30.5, b"30", [30], np.array([30])):
-        with pytest.raises(InputError, match="id 1: .*expected an integer or text"):
+        with pytest.raises(InputError, match=r"id 1: .*expected an integer or text"):
             index.find([30, wrong])
     index = IdIndex(as_objects(["a", "7"]), first=0, missing=-1)
     assert index.find(["7", 7, "a", np.str_("a"), "A"]).tolist() == [1, 1, 0, 0, -1]
