@@ -99,23 +99,26 @@ def notes_on_findings(log: InteractionLog, split: Split, found: Findings) -> lis
         notes.append(
             f"ties: {_part(found.tied_rows, log.n_interactions)} rows have the time of another row "
             "of their user; among those the order is the file's, which may mean nothing: "
-            "--then-by COLUMN orders them"
+            "if another column knows better, name it with --then-by"
         )
     if found.duplicate_rows:
         notes.append(
             f"duplicates: {_part(found.duplicate_rows, log.n_interactions)} rows repeat the user, "
             "item and time of another, and repeats are easy to predict: --dedupe exact drops them"
         )
-    for what, samples, count in (
-        ("validation", split.valid, found.repeated_valid_targets),
-        ("test", split.test, found.repeated_test_targets),
-    ):
-        if samples is not None and count:
-            notes.append(
-                f"repeats: {_part(count, samples.size)} {what} targets are items that the user had "
-                "before; --dedupe first leaves the first of each, so that only new items are asked "
-                "for"
-            )
+    both = (split.valid, found.repeated_valid_targets), (split.test, found.repeated_test_targets)
+    counts = [_part(count, samples.size) if samples else "" for samples, count in both]
+    if any(count for _, count in both):
+        new_only = (
+            "; --dedupe first leaves the first of each, so that only new items are asked for"
+            if (found.repeated_interactions - found.duplicate_rows) * 2 < log.n_interactions
+            else ""
+        )
+        notes.append(
+            f"repeats: {counts[0]} validation and {counts[1]} test targets are items that the user "
+            "had before: no recommendation reaches them that leaves those out, only one with "
+            f"--include-seen{new_only}"
+        )
     return notes
 
 

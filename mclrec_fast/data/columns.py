@@ -32,8 +32,15 @@ _DURATIONS = frozenset(
 DATE, EPOCH, NUMBER, OTHER = "date", "epoch", "number", "other"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SUGGESTED_FROM = 1000  # column names that are compared with a wrong one
-_EPOCH_UNITS = ((1e8, 1e11, "seconds"), (1e11, 1e14, "milliseconds"), (1e14, 1e17, "microseconds"),
-                (1e17, 1e19, "nanoseconds"))  # fmt: skip
+_EPOCH_UNITS = tuple(
+    (6e8 * scale, min(1e10 * scale, 9.3e18), unit)
+    for scale, unit in (
+        (1, "seconds"),
+        (1e3, "milliseconds"),
+        (1e6, "microseconds"),
+        (1e9, "nanoseconds"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def is_number(text: str) -> bool:
 
 
 def epoch_unit(value: float) -> str:
-    """The unit in which a number is a time since 1970, 1973 to 5138; "" where it is in none."""
+    """The unit in which a number is a time of 1989 to 2264; "" where it is in none."""
     return next((unit for low, high, unit in _EPOCH_UNITS if low <= abs(value) < high), "")
 
 

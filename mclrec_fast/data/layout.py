@@ -383,21 +383,28 @@ def _read_header(
         return _Header(counted, False)
     if unnamed is not None:
         return unnamed
+    if len(fields) == 1:
+        raise InputError(
+            f"{place}: one column ({_shown(text)}), expected users and items parted by a comma, "
+            "tab, semicolon, bar, '::' or blanks"
+        )
+    names = _example(rows, len(fields))
+    listed = ",".join(names) if len(names) <= 12 else "user,item,..."
     raise InputError(
         f"{place}: no header? The first row looks like data ({_shown(text)}). Name its "
-        f"{len(fields)} columns in their order, as in --columns {_example(rows, len(fields))}, or "
-        "count them from 1, as in --user-col 1 --item-col 2"
+        f"{len(fields)} columns in their order, as in --columns {listed}, or count them from 1, as "
+        f"in --user-col {names.index('user') + 1} --item-col {names.index('item') + 1}; "
+        "--header yes if it is a header after all"
     )
 
 
-def _example(rows: _Rows, width: int) -> str:
-    """What --columns might be for a table; of use as it stands only by luck."""
-    if width > 12:
-        return "user,item,..."
-    times = [i for i in range(width) if rows.kind(i) in (DATE, EPOCH)][:1]
+def _example(rows: _Rows, width: int) -> list[str]:
+    """What --columns might be for a table; right as it stands only by luck."""
+    kinds = [rows.kind(i) for i in range(min(width, 12))]
+    times = [kinds.index(kind) for kind in (DATE, EPOCH) if kind in kinds]
+    times = times[:1] if width > 2 else []
     left = iter(["user", "item"])
-    names = ["time" if i in times else next(left, f"other{i + 1}") for i in range(width)]
-    return ",".join(names)
+    return ["time" if i in times else next(left, f"other{i + 1}") for i in range(width)]
 
 
 def _csv_layout(source: Source, format: str, columns: ColumnNames, need_rating: bool) -> Layout:
