@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -57,10 +58,13 @@ py::list problems(const std::vector<reader::Problem>& found) {
   return records;
 }
 
-// A signal during a read of a stream: its Python handler may want to raise.
-void check_signals() {
-  py::gil_scoped_acquire acquire;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+// The blocks of a Python function, each alive until the next is asked for.
+reader::Pull pull_from(const py::object& next, std::shared_ptr<py::bytes> held) {
+  return [&next, held] {
+    py::gil_scoped_acquire acquire;
+    *held = py::cast<py::bytes>(next());
+    return static_cast<std::string_view>(*held);
+  };
 }
 
 // Which columns play which part, as mclrec_fast/data/reader.py passes them.
@@ -69,7 +73,7 @@ using Parts = std::tuple<int, int, int, int, int>;  // user, item, time, rating,
 py::dict read_file(const py::bytes& path, bool table, const std::string& delimiter, bool quotes,
                    int columns, const Parts& parts, const std::pair<bool, bool>& iso,
                    int64_t offset, int64_t first_line, int threads, int64_t bytes_per_thread,
-                   int64_t block_bytes, int stream) {
+                   int64_t block_bytes, const py::object& stream) {
   const auto [user, item, time, rating, then] = parts;
   const auto outside = [&](int column, int lowest) { return column < lowest || column >= columns; };
   if (delimiter.empty() || delimiter.size() > 2 || offset < 0) {
@@ -94,13 +98,15 @@ py::dict read_file(const py::bytes& path, bool table, const std::string& delimit
   layout.then = table ? then : -1;
   layout.time_is_iso = iso.first;
   layout.then_is_iso = iso.second;
-  const reader::Effort effort{threads, bytes_per_thread, static_cast<size_t>(block_bytes),
-                              &check_signals};
+  const reader::Effort effort{threads, bytes_per_thread, static_cast<size_t>(block_bytes)};
   const std::string name = path;
+  const auto held = std::make_shared<py::bytes>();
+  const reader::Pull pull = stream.is_none() ? reader::Pull() : pull_from(stream, held);
   reader::Log log;
   try {
     py::gil_scoped_release release;
-    log = reader::read_log(name, stream, offset, first_line, layout, effort);
+    log = pull ? reader::read_stream(pull, first_line, layout, effort)
+               : reader::read_log(name, offset, first_line, layout, effort);
   } catch (const std::system_error& error) {
     errno = error.code().value();
     PyErr_SetFromErrnoWithFilename(PyExc_OSError, name.c_str());
@@ -218,8 +224,9 @@ PYBIND11_MODULE(_reader, module) {
              py::arg("quotes"), py::arg("columns"), py::arg("parts"), py::arg("iso"),
              py::arg("offset"), py::arg("first_line"), py::arg("threads"),
              py::arg("bytes_per_thread") = int64_t{1} << 20,
-             py::arg("block_bytes") = int64_t{1} << 19, py::arg("stream") = -1,
-             "Read a log file, or the open descriptor `stream`: a dict of users, items, user_ids, "
+             py::arg("block_bytes") = int64_t{1} << 19, py::arg("stream") = py::none(),
+             "Read a log file, or the blocks that `stream` returns, up to an empty one: a dict of "
+             "users, items, user_ids, "
              "item_ids, times, then, ratings, the first problems as (line, code, field, detail, "
              "number), and their count as bad.");
   module.def("census", &census, py::arg("items"), py::arg("offsets"), py::arg("times"),

@@ -1,5 +1,6 @@
 """The compiled log reader (csrc/reader.cpp); mclrec_fast.data.reader is what to use."""
 
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 import numpy as np
@@ -29,7 +30,7 @@ def read(
     threads: int,
     bytes_per_thread: int = ...,
     block_bytes: int = ...,
-    stream: int = ...,
+    stream: Callable[[], bytes] | None = ...,
 ) -> Found: ...
 def census(
     items: NDArray[np.int32],

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -25,16 +24,11 @@ struct Effort {
   int threads = 1;
   int64_t bytes_per_thread = 1 << 20;  // smaller files are read by fewer threads
   size_t block_bytes = 1 << 19;        // read at a time
-  Interrupted interrupted = nullptr;   // called when a signal comes while a stream is waited for
 };
 
-// A file to be opened, or (size -1) a stream that is already open and stays so.
 class File {
  public:
-  File(const std::string& path, int stream)
-      : stream_(stream >= 0),
-        descriptor_(stream_ ? stream : open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (stream_) return;
+  explicit File(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
     if (descriptor_ < 0) throw std::system_error(errno, std::generic_category());
     struct stat status;
     if (fstat(descriptor_, &status) != 0) {
@@ -44,13 +38,10 @@ class File {
     }
     size_ = status.st_size;
   }
-  ~File() {
-    if (!stream_) close(descriptor_);
-  }
+  ~File() { close(descriptor_); }
   File(const File&) = delete;
   File& operator=(const File&) = delete;
 
-  bool is_stream() const { return stream_; }
   int descriptor() const { return descriptor_; }
   int64_t size() const { return size_; }
 
@@ -70,7 +61,6 @@ class File {
   }
 
  private:
-  bool stream_;
   int descriptor_;
   int64_t size_ = 0;
 };
@@ -88,13 +78,6 @@ struct Log {
 
 inline std::vector<std::unique_ptr<Segment>> cut(const File& file, int64_t offset,
                                                  const Effort& effort, const Layout& layout) {
-  if (file.is_stream()) {
-    std::vector<std::unique_ptr<Segment>> one;
-    one.push_back(std::make_unique<Segment>(file.descriptor(), true, 0,
-                                            std::numeric_limits<int64_t>::max(), effort.block_bytes,
-                                            effort.interrupted, layout));
-    return one;
-  }
   const int64_t bytes = std::max<int64_t>(file.size() - offset, 0);
   const int64_t parts = std::clamp<int64_t>(bytes / effort.bytes_per_thread, 1, effort.threads);
   std::vector<std::unique_ptr<Segment>> segments;
@@ -102,8 +85,8 @@ inline std::vector<std::unique_ptr<Segment>> cut(const File& file, int64_t offse
   for (int64_t part = 1; part <= parts; ++part) {
     const int64_t wanted = offset + bytes * part / parts;
     const int64_t end = part == parts ? file.size() : std::max(begin, file.line_start(wanted - 1));
-    segments.push_back(std::make_unique<Segment>(file.descriptor(), false, begin, end,
-                                                 effort.block_bytes, effort.interrupted, layout));
+    segments.push_back(std::make_unique<Segment>(file.descriptor(), nullptr, begin, end,
+                                                 effort.block_bytes, layout));
     begin = end;
   }
   return segments;
@@ -188,11 +171,8 @@ void join_times(std::vector<std::unique_ptr<Segment>>& segments, bool floats, Bu
   append(*into, segments, nullptr, [&](Segment& s) -> auto& { return take(s).values; });
 }
 
-// A file by its path, or (stream >= 0) what is left of an open descriptor.
-inline Log read_log(const std::string& path, int stream, int64_t offset, int64_t first_line,
-                    const Layout& layout, const Effort& effort) {
-  const File file(path, stream);
-  auto segments = cut(file, offset, effort, layout);
+inline Log read_segments(std::vector<std::unique_ptr<Segment>> segments, int64_t first_line,
+                         const Layout& layout) {
   parallel(static_cast<int>(segments.size()),
            [&](int t) { segments[static_cast<size_t>(t)]->read(); });
 
@@ -235,6 +215,19 @@ inline Log read_log(const std::string& path, int stream, int64_t offset, int64_t
   join_times(segments, log.then_is_float, &log.then, [](Segment& s) -> auto& { return s.then; });
   append(log.ratings, segments, nullptr, [](Segment& s) -> auto& { return s.ratings; });
   return log;
+}
+
+inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
+                    const Layout& layout, const Effort& effort) {
+  const File file(path);
+  return read_segments(cut(file, offset, effort, layout), first_line, layout);
+}
+
+inline Log read_stream(const Pull& pull, int64_t first_line, const Layout& layout,
+                       const Effort& effort) {
+  std::vector<std::unique_ptr<Segment>> one;
+  one.push_back(std::make_unique<Segment>(-1, &pull, 0, 0, effort.block_bytes, layout));
+  return read_segments(std::move(one), first_line, layout);
 }
 
 }  // namespace mclrec::reader

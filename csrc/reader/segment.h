@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -21,7 +22,8 @@
 namespace mclrec::reader {
 
 constexpr size_t kBatchRows = 1024;
-using Interrupted = void (*)();
+// The next bytes of a stream, empty at its end; they stay until the next call.
+using Pull = std::function<std::string_view()>;
 
 // int64 until the first number that is none, then double; both have 8 bytes.
 union Value {
@@ -64,17 +66,16 @@ struct UserLine {
 
 class Segment {
  public:
-  // Bytes [begin, end) of a file, or all that comes from a stream.
-  Segment(int file, bool stream, int64_t begin, int64_t end, size_t block_bytes,
-          Interrupted interrupted, const Layout& layout)
+  // Bytes [begin, end) of a file, or (with `pull`) all that comes from a stream.
+  Segment(int file, const Pull* pull, int64_t begin, int64_t end, size_t block_bytes,
+          const Layout& layout)
       : layout_(layout),
         file_(file),
-        stream_(stream),
+        pull_(pull),
         at_(begin),
         begin_(begin),
         end_(end),
         block_bytes_(block_bytes),
-        interrupted_(interrupted),
         splitter_(layout_) {
     set_up_roles();
   }
@@ -149,15 +150,13 @@ class Segment {
   }
 
   size_t fill(char* to, size_t room) {
+    if (pull_ != nullptr) return fill_from_stream(to, room);
     size_t got = 0;
     while (got < room && at_ < end_) {
       const size_t want = std::min(room - got, static_cast<size_t>(end_ - at_));
-      const ssize_t n = stream_ ? ::read(file_, to + got, want) : pread(file_, to + got, want, at_);
+      const ssize_t n = pread(file_, to + got, want, at_);
       if (n < 0) {
-        if (errno == EINTR) {
-          if (stream_ && interrupted_ != nullptr) interrupted_();
-          continue;
-        }
+        if (errno == EINTR) continue;
         throw std::system_error(errno, std::generic_category());
       }
       if (n == 0) break;
@@ -167,9 +166,17 @@ class Segment {
     return got;
   }
 
+  size_t fill_from_stream(char* to, size_t room) {
+    if (pulled_.empty()) pulled_ = (*pull_)();
+    const size_t got = std::min(room, pulled_.size());
+    std::memcpy(to, pulled_.data(), got);
+    pulled_.remove_prefix(got);
+    return got;
+  }
+
   // After the first block: room for the rows to come, by the rows so far.
   void reserve_rest() {
-    if (reserved_ || stream_ || at_ == begin_) return;
+    if (reserved_ || pull_ != nullptr || at_ == begin_) return;
     reserved_ = true;
     const double share = static_cast<double>(end_ - begin_) / static_cast<double>(at_ - begin_);
     const auto rows = static_cast<size_t>(static_cast<double>(items.size()) * share * 1.05);
@@ -406,11 +413,11 @@ class Segment {
   const char mark_ = layout_.delimiter[0];
   const bool two_marks_ = layout_.delimiter.size() == 2;
   const int file_;
-  const bool stream_;
+  const Pull* const pull_;
+  std::string_view pulled_;
   int64_t at_;
   const int64_t begin_, end_;
   const size_t block_bytes_;
-  const Interrupted interrupted_;
   bool reserved_ = false;
   Buffer<char> block_;
   std::array<bool, 256> stop_;  // characters that end a field

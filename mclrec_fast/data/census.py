@@ -183,13 +183,20 @@ def notes_on_table(table: Table, columns: dict[str, str]) -> list[str]:
     return notes
 
 
-def show_times(times: NDArray[Any] | None, column: str | None, in_words: bool) -> str:
+def time_span(log: InteractionLog) -> tuple[Any, Any] | None:
+    """The first and the last time, None without times."""
+    if log.times is None or not len(log.times):
+        return None
+    return log.times.min().item(), log.times.max().item()
+
+
+def show_times(span: tuple[Any, Any] | None, column: str | None, in_words: bool) -> str:
     """The card's line on times: where they come from, and from when to when."""
-    if times is None or not len(times):
+    if span is None:
         return "none, the order of the file"
-    first, last = times.min(), times.max()
+    first, last = span
     text = f"column {column!r}" if column else "yes"
-    if in_words and times.dtype == np.int64:
+    if in_words and isinstance(first, int):
         return f"{text}, {show_time(int(first))} to {show_time(int(last))} (UTC)"
     units = [epoch_unit(float(value)) for value in (first, last)]
     if units[0] and units[0] == units[1] and first > 0:
@@ -199,11 +206,11 @@ def show_times(times: NDArray[Any] | None, column: str | None, in_words: bool) -
     return f"{text}, numbers from {first} to {last}"
 
 
-def notes_on_times(times: NDArray[Any] | None, in_words: bool) -> list[str]:
+def notes_on_times(span: tuple[Any, Any] | None, in_words: bool) -> list[str]:
     """Times in two units."""
-    if times is None or not len(times) or in_words:
+    if span is None or in_words:
         return []
-    first, last = float(times.min()), float(times.max())
+    first, last = float(span[0]), float(span[1])
     units = epoch_unit(first), epoch_unit(last)
     if all(units) and units[0] != units[1] and first > 0:
         return [

@@ -248,15 +248,16 @@ def _origin(
     findings: census.Findings,
     config: DataConfig,
 ) -> Origin:
+    span = census.time_span(log)
     return Origin(
         loaded.name,
         loaded.format,
         loaded.reader,
         loaded.columns,
-        census.show_times(log.times, loaded.columns.get("time"), loaded.in_words),
+        census.show_times(span, loaded.columns.get("time"), loaded.in_words),
         (
             *loaded.notes,
-            *census.notes_on_times(log.times, loaded.in_words),
+            *census.notes_on_times(span, loaded.in_words),
             *census.notes_on_findings(log, parts, findings),
             *census.notes_on_users(log, parts, name_ids=config.user_ids),
         ),

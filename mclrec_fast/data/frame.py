@@ -278,13 +278,13 @@ def _nanoseconds(value: Any) -> int | None:
     return None
 
 
-def _from_dates(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
-    """datetime64 of any unit as nanoseconds, or as it is where those would not fit."""
+def _from_dates(name: str, values: NDArray[Any]) -> tuple[NDArray[np.int64], bool]:
+    """datetime64 of any unit as nanoseconds, or (False) as it is where those would not fit."""
     _refuse(name, np.isnat(values), values, "a time")
     years = values.astype("M8[Y]").astype(np.int64) + 1970
     if len(years) and (years.min() < 1678 or years.max() > 2261):
-        return values.astype(np.int64)
-    return values.astype("M8[ns]").astype(np.int64)
+        return values.astype(np.int64), False
+    return values.astype("M8[ns]").astype(np.int64), True
 
 
 def _from_objects(name: str, values: NDArray[Any]) -> NDArray[Any]:
@@ -316,7 +316,7 @@ def _from_objects(name: str, values: NDArray[Any]) -> NDArray[Any]:
 def _numbers(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     """A column of times or ratings, int64 or float64 and finite; whether it was times in words."""
     if values.dtype.kind == "M":
-        return _from_dates(name, values), True
+        return _from_dates(name, values)
     in_words = False
     if values.dtype.kind in "OUT":
         values = values.astype(object)

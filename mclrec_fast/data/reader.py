@@ -4,13 +4,13 @@ Which one reads makes no difference to the result. "auto" takes the C++ reader w
 and says once where it is not; "native" insists on it.
 """
 
-import fcntl
 import importlib
 import json
 import os
+import queue
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +31,7 @@ from .table import Table
 
 READERS = ("auto", "native", "numpy")
 _PACKAGE = Path(__file__).resolve().parent.parent
-_SET_PIPE_SIZE = getattr(fcntl, "F_SETPIPE_SZ", 1031)
+_BLOCKS_AHEAD = 4
 _announced: set[str] = set()
 
 
@@ -86,39 +86,47 @@ def choose(requested: str) -> str:
     return "numpy"
 
 
-class _Feeder:
-    """Writes blocks into a pipe whose other end the C++ reader reads."""
+class _Ahead:
+    """Takes blocks from a stream in a thread of its own, a few ahead of the reader."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self.descriptor, self._end = os.pipe()
         self._blocks = blocks
-        self.failure: BaseException | None = None
+        self._queue: queue.Queue[bytes | BaseException] = queue.Queue(_BLOCKS_AHEAD)
+        self._stopped = threading.Event()
+        # A daemon: standard input may never end, and nobody waits for it then.
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> "_Feeder":
-        try:
-            fcntl.fcntl(self._end, _SET_PIPE_SIZE, 1 << 20)
-        except OSError:
-            pass  # more than this user may have: the usual size will do
+    def __enter__(self) -> "_Ahead":
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        os.close(self.descriptor)
-        self._thread.join()
+        self._stopped.set()
+
+    def next(self) -> bytes:
+        """The next block, never empty before the end."""
+        block = self._queue.get()
+        if isinstance(block, BaseException):
+            raise block
+        return block
+
+    def _put(self, block: bytes | BaseException) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._queue.put(block, timeout=0.2)
+            except queue.Full:
+                continue
 
     def _run(self) -> None:
         try:
             for block in self._blocks:
-                view = memoryview(block)
-                while view:
-                    view = view[os.write(self._end, view) :]
-        except BrokenPipeError:
-            pass  # the reader gave up, and says why itself
+                if block:
+                    self._put(block)
+                if self._stopped.is_set():
+                    return
+            self._put(b"")
         except BaseException as error:
-            self.failure = error
-        finally:
-            os.close(self._end)
+            self._put(error)
 
 
 def read_native(
@@ -131,7 +139,7 @@ def read_native(
 ) -> tuple[Table, list[Problem], int]:
     """Read a log with the C++ reader; arguments and result as `numpy_reader.read`.
 
-    A plain file is read by its path, anything else through a pipe and by one thread.
+    A plain file is read by its path, anything else block by block and by one thread.
 
     Args:
         source: the file, or its path.
@@ -148,10 +156,8 @@ def read_native(
         found = _call(module, layout, threads, bytes_per_thread, block_bytes, path=path)
     else:
         assert isinstance(source, Source)
-        with _Feeder(source.blocks(layout.offset)) as feeder:
-            found = _call(module, layout, 1, 1, block_bytes, stream=feeder.descriptor)
-        if feeder.failure is not None:
-            raise feeder.failure
+        with _Ahead(source.blocks(layout.offset)) as ahead:
+            found = _call(module, layout, 1, 1, block_bytes, stream=ahead.next)
     problems = [Problem(*record) for record in found["problems"]]
     if problems:
         return Table(found["users"], found["items"], *(_ids([]), _ids([]))), problems, found["bad"]
@@ -174,7 +180,7 @@ def _call(
     bytes_per_thread: int,
     block_bytes: int,
     path: Path = Path(),
-    stream: int = -1,
+    stream: Callable[[], bytes] | None = None,
 ) -> Any:
     return module.read(
         os.fsencode(path),
@@ -184,7 +190,7 @@ def _call(
         layout.columns,
         (layout.user, layout.item, layout.time, layout.rating, layout.then),
         (layout.time_is_iso, layout.then_is_iso),
-        layout.offset if stream < 0 else 0,
+        layout.offset,
         layout.first_line,
         threads,
         bytes_per_thread,

@@ -241,7 +241,8 @@ class Source:
         if self.path is None:
             if sys.stdin is None:
                 raise InputError("--data -: there is no standard input here")
-            yield from self._hashed(sys.stdin.buffer)
+            with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as file:
+                yield from self._hashed(file)
             return
         try:
             with self.path.open("rb", buffering=0) as file:
