@@ -358,12 +358,12 @@ def test_a_user_who_fills_the_samples_is_named(tmp_path: Path) -> None:
 
 
 def test_the_order_of_events_is_learnt_from(tmp_path: Path) -> None:
-    """By the order of the file the same five epochs reach .11."""
+    """By the order of the file the same five epochs reach .12, by the times .36."""
     arguments = ["--data", str(EVENT_TIME), "--epochs", "5", "--threads", "2"]
     out = tmp_path / "run"
     assert main([*arguments, "--out", str(out)]) == 0
     result = json.loads((out / "result.json").read_text())
-    assert result["test"]["unmasked"]["ndcg@10"] > 0.35
+    assert result["test"]["unmasked"]["ndcg@10"] > 0.25
 
 
 # --- remedies -----------------------------------------------------------------------------------
