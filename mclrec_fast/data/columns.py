@@ -31,6 +31,7 @@ _DURATIONS = frozenset(
 
 DATE, EPOCH, NUMBER, OTHER = "date", "epoch", "number", "other"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_MAX_NUMBER = 1024
 _SUGGESTED_FROM = 1000  # column names that are compared with a wrong one
 _EPOCH_UNITS = tuple(
     (6e8 * scale, min(1e10 * scale, 9.3e18), unit)
@@ -100,7 +101,7 @@ class Picked:
 
 def is_number(text: str) -> bool:
     """Whether a text is a decimal number."""
-    return _NUMBER.fullmatch(text) is not None
+    return len(text) <= _MAX_NUMBER and _NUMBER.fullmatch(text) is not None
 
 
 def epoch_unit(value: float) -> str:

@@ -166,7 +166,7 @@ def _values(name: str, column: Any) -> NDArray[Any]:
     if str(dtype).startswith("dictionary"):
         column = column.cast(column.type.value_type)
     convert = getattr(column, "to_numpy", None)
-    if convert is not None and getattr(dtype, "tz", None) is not None:
+    if convert is not None and hasattr(column, "iloc") and getattr(dtype, "tz", None) is not None:
         return np.asarray(convert(dtype=f"datetime64[{getattr(dtype, 'unit', 'ns')}]"))
     values = np.asarray(column if convert is None else convert())
     if values.ndim != 1:

@@ -120,9 +120,10 @@ def ids_digest(ids: NDArray[Any]) -> str:
 def _read_regular(path: Path) -> bytes:
     """The content of a regular file; a pipe under its name is not waited for."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("not a regular file")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a regular file")
         return file.read()
 
 

@@ -25,7 +25,7 @@ from .columns import (
     pick_columns,
 )
 from .fields import split_line
-from .source import BOM, Source
+from .source import BOM, HEAD_BYTES, Source
 from .times import is_date
 
 FORMATS = ("auto", "text", "inter", "csv", "tsv", "movielens", "parquet")
@@ -117,8 +117,9 @@ def _first_lines(source: Source, skip_blank: bool) -> _Lines:
         while found := re.compile(rb"[ \t]*\r?\n").match(head, offset):
             offset, first = found.end(), first + 1
     lines = head[offset:].split(b"\n", _LOOK_LINES)
-    if len(lines) > 1:
-        lines.pop()  # cut off, or nothing
+    cut_off = len(lines) > _LOOK_LINES or len(head) >= HEAD_BYTES
+    if len(lines) > 1 and (cut_off or not lines[-1]):
+        lines.pop()
     return _Lines(source.name, [line.removesuffix(b"\r") for line in lines], offset, first)
 
 

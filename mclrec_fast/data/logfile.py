@@ -174,7 +174,7 @@ def read_log(data: str, request: Request) -> Rows:
     path = Path(data)
     try:
         is_folder = data != STDIN and path.is_dir()
-    except ValueError:
+    except (OSError, ValueError):  # said where it is opened
         is_folder = False
     if is_folder:
         rows = _read_folder(path, request)

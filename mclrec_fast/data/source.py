@@ -23,7 +23,7 @@ STDIN = "-"
 BOM = b"\xef\xbb\xbf"
 _RAW_BLOCK = 1 << 18
 _BLOCK = 1 << 20
-_HEAD = 1 << 16  # bytes looked at, more where the first lines are longer
+HEAD_BYTES = 1 << 16  # bytes looked at, more where the first lines are longer
 _MAX_HEAD = 1 << 28
 _ZSTD_REMEDY = 'pip install pyarrow (or "mclrec_fast[parquet]"), or unpack the file first'
 SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".zstd": "zstd"}
@@ -293,7 +293,7 @@ class Source:
         if self._head:
             return self._head
         size, newline = 0, False
-        while size < _HEAD or not newline:
+        while size < HEAD_BYTES or not newline:
             block = next(self._blocks, None)
             if block is None:
                 break

@@ -244,6 +244,26 @@ def test_the_same_table_in_many_ways(
     assert same(Dataset.from_file(tmp_path / name, reader=which, **options), plain)
 
 
+def test_a_single_row_without_an_end(which: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user,item,time\n1,2,2020-01-01")
+    with pytest.raises(InputError, match="all 1 users have fewer than 3"):
+        Dataset.from_file(tmp_path / "log.csv", reader=which)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "missing"])
+def test_names_that_are_no_files(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be read|no such file"):
+        Dataset.from_file(name)
+
+
+def test_a_field_of_a_million_digits_is_read_in_linear_time(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("1" * 1_000_000 + "x,2\n1,2\n")
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="no header"):
+        Dataset.from_file(tmp_path / "log.csv")
+    assert time.perf_counter() - start < 10
+
+
 def test_lines_keep_their_numbers(which: str, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("\n\nsep=;\nuser;item\n1;2\n1;2;3\n")
     with pytest.raises(InputError, match=r"log\.csv:6: 3 fields, expected 2 \('user;item'\)"):
