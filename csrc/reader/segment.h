@@ -225,6 +225,7 @@ class Segment {
       if (layout_.quotes && (*p == '"' || is_blank(*p)) && *p != mark_) return nullptr;
       switch (roles_[column]) {
         case kSkip:
+          if (blanks_ && stop_[static_cast<unsigned char>(*p)]) return nullptr;  // no field here
           while (!stop_[static_cast<unsigned char>(*p)]) ++p;
           break;
         case kRoleUser:

@@ -193,6 +193,16 @@ def test_readers_agree_on_layouts(tmp_path: Path, table: tuple[Layout, bytes]) -
 
 
 @needs_native
+@pytest.mark.parametrize("end", ["", " ", "  ", "\t"])
+def test_a_run_of_blanks_at_the_end_is_no_field(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "log"
+    path.write_text(f"1 2 3\n4 5{end}\n6 7 8{end}\n{end}\n")
+    layout = Layout("csv", "table", " ", True, ("u", "i", "x"), 0, 1)
+    _, problems, count = read_both(path, layout)
+    assert count == 1 and (problems[0].line, problems[0].number) == (2, 2)
+
+
+@needs_native
 @many
 @given(st.one_of(moments, blank_moments, mangled))
 def test_one_time(tmp_path: Path, text: str) -> None:
