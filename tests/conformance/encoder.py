@@ -60,7 +60,7 @@ SHAPES = {
     "width 72, heads of 18": Shape(MIXED, 72, 100, 4, 3),
     "width 48, heads of 24": Shape(MIXED, 48, 64, 2, 2),
     "width 144": Shape([2, 5], 144, 72, 2, 2),
-    "width 10, odd inner": Shape(SHORT, 10, 19, 2, 2),
+    "width 10, odd inner": Shape([*SHORT, 9, 13, 2, 1, 6], 10, 19, 2, 2),
     **widths(of_width),
     "one layer": Shape(MIXED, layers=1),
     "three layers": Shape(MIXED, layers=3),
@@ -236,7 +236,7 @@ ENCODE = OpCase(
     norm="rms",
     # The errors of a row have one common factor, and a row of few elements may have nearly no
     # variance, which magnifies any rounding.
-    draws=lambda shape: 6 if len(shape.lengths) < 20 and shape.hidden < 66 else 2,
+    draws=lambda shape: 5 if len(shape.lengths) < 12 or shape.hidden < 64 else 2,
     float32=lambda shape: min(shape.hidden, shape.inner) > 1,
     tolerance=lambda call: 1e-11,
     sizes=sizes,

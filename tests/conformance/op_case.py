@@ -65,6 +65,7 @@ class OpCase:
     few: Sequence[str] | None = None  # settings that meet float32 and gradcheck; None for all
     differentiable: bool = True  # in every floating input
     exact: bool = False  # equal to the reference to the bit
+    fused: Callable[[Any], bool] = lambda shape: False  # only where multiply-adds round once
     norm: str = "max"  # how errors are measured: their maximum or root mean square ("rms")
     draws: Callable[[Any], int] = lambda shape: 1  # float32 is judged by the median of so many
     float32: Callable[[Any], bool] = lambda shape: True  # whether this shape says anything

@@ -155,6 +155,7 @@ COMMON: dict[str, Any] = {
     "shapes": SHAPES,
     "differentiable": False,
     "exact": True,
+    "fused": lambda shape: shape.kind == "rounded",
     "emulated": [
         *(name for name, shape in SHAPES.items() if shape.rows * shape.items < 10_000),
         "many items",

@@ -19,6 +19,11 @@ class Target(NamedTuple):
     device: str = "cpu"
     isa: str | None = None
 
+    @property
+    def fused(self) -> bool:
+        """Whether its multiply-adds round once. Portable code does what its compiler does."""
+        return self.isa != "portable"
+
     @contextmanager
     def selected(self) -> Iterator["Target"]:
         """Within it the kernels use this instruction set."""
