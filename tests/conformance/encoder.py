@@ -70,7 +70,7 @@ SHAPES = {
     "one item": Shape(SHORT, 16, 24, items=2, masked_anywhere=0.3),
     "short": Shape(SHORT, spare=9, masked=0.3),
     "short and narrow": Shape(SHORT, 16, 32, masked=0.3, spare=3),
-    "short, three layers": Shape(SHORT, 8, 16, layers=3, spare=1),
+    "short, three layers": Shape([*SHORT, 9, 13, 2, 1, 6], 8, 16, layers=3, spare=1),
     "short, one layer": Shape(SHORT, 16, 16, 4, 1),
     "lengths around a warp": Shape([31, 32, 33], 8, 8, 1),
     "few lengths all equal": Shape([4] * 9, 16, 24, 1, spare=3),
