@@ -115,8 +115,6 @@ EMULATED = [
     *("one row", "two rows", "three rows", "exactly tiles of 64", "width 150", "zero rows"),
     *("one row over a tile of 64", "one row over a tile", "9 rows of very different size"),
     *(
-        "2 equal rows",
-        "3 equal rows",
         "three rows, products of 64",
         "three rows, products of 10000",
     ),

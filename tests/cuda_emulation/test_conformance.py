@@ -17,10 +17,7 @@ from .ops import SCHEDULES, emulated
 ON_A_GPU = [op for op in OPS.values() if op.on_gpu]
 DIFFERENTIABLE = [op for op in ON_A_GPU if op.differentiable]
 SMALL = [
-    (op, shape, setting)
-    for op in ON_A_GPU
-    for shape, setting in op.cases()
-    if shape in op.emulated
+    (op, shape, setting) for op in ON_A_GPU for shape, setting in op.cases() if shape in op.emulated
 ]
 # The first of the small shapes with more than one row, and every setting of it.
 SOME = [
