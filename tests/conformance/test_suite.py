@@ -40,10 +40,18 @@ def on(*targets: Any) -> pytest.MarkDecorator:
 
 
 def of(cases: Iterable[tuple[Any, ...]], names: str = "op, shape, setting") -> Any:
-    """Parameters whose first is an op, and whose second may be named before a value."""
+    """Parameters of a test, the first of them an op."""
     return pytest.mark.parametrize(
         names, [pytest.param(*case, id="-".join(map(text, case))) for case in cases]
     )
+
+
+def every_case() -> Iterator[Any]:
+    """All cases of all ops; the first of its `properties` is an op's part of the fast subset."""
+    for op in OPS.values():
+        for case in op.cases():
+            marks = [pytest.mark.fast] if case == tuple(op.properties[0]) else []
+            yield pytest.param(op, *case, id="-".join((op.name, *case)), marks=marks)
 
 
 def text(part: Any) -> str:
@@ -72,7 +80,7 @@ def test_there_is_a_kernel(op: OpCase, device: str) -> None:
 
 
 @on(*CPU, CUDA)
-@of((op, *case) for op in OPS.values() for case in op.cases())
+@pytest.mark.parametrize("op, shape, setting", every_case())
 def test_values(op: OpCase, shape: str, setting: str, target: Target) -> None:
     if op.fused(op.shapes[shape]) and not target.fused:
         pytest.skip("compares bits that only a fused multiply-add has")
