@@ -80,7 +80,7 @@ def test_there_is_a_kernel(op: OpCase, device: str) -> None:
 
 
 @on(*CPU, CUDA)
-@pytest.mark.parametrize("op, shape, setting", every_case())
+@pytest.mark.parametrize("op, shape, setting", list(every_case()))
 def test_values(op: OpCase, shape: str, setting: str, target: Target) -> None:
     if op.fused(op.shapes[shape]) and not target.fused:
         pytest.skip("compares bits that only a fused multiply-add has")
