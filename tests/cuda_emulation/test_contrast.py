@@ -48,7 +48,8 @@ def test_rounding_does_not_grow_with_the_rows(
         call = op.make(Shape(*shape), given, 0)
         with emulated(monkeypatch):
             native = run(op, call, "native", torch.float32)
-        assert_accurate([native], *([run(op, call, "torch", dtype)] for dtype in FLOATS))
+        plain = ([run(op, call, "torch", dtype)] for dtype in FLOATS)
+        assert_accurate([native], *plain, norm="rms")  # the largest of many errors is chance
 
 
 @pytest.mark.parametrize("rows", [2, 3, 66, 300])
