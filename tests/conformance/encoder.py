@@ -236,7 +236,9 @@ ENCODE = OpCase(
     norm="rms",
     # The errors of a row have one common factor, and a row of few elements may have nearly no
     # variance, which magnifies any rounding.
-    draws=lambda shape: 5 if len(shape.lengths) < 12 or shape.hidden < 64 else 2,
+    draws=lambda shape: (
+        15 if shape.hidden < 16 else 5 if len(shape.lengths) < 12 or shape.hidden < 64 else 2
+    ),
     float32=lambda shape: min(shape.hidden, shape.inner) > 1,
     tolerance=lambda call: 1e-11,
     sizes=sizes,
