@@ -10,45 +10,50 @@ import torch
 
 from mclrec_fast.ops import contrast, info_nce, item_cross_entropy
 
-from ..ops import test_contrast as four
-from ..ops.accuracy import largest
-from ..ops.ranking_inputs import random_case
+from ..conformance.accuracy import largest
+from ..conformance.contrasts import CONTRAST, Shape
+from ..conformance.encoder import ENCODE
+from ..conformance.op_case import run
+from . import test_item_cross_entropy
 from .ops import emulated
-from .test_encode import CASES, by_kernels, by_reference
-from .test_encode import distances as encode_distances
-from .test_item_cross_entropy import SHAPES, distances, run
-from .test_target_rank import ranks
+from .test_encode import distances
+
+CASES = ["short", "short, three layers", "short, one layer", "width 10, odd inner", "width 65"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, "width 144", "more tokens than a row tile"])
 def test_encode(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Every depth up to a multiple of 8 and beyond one tile, whole and in halves of an mma."""
-    case = CASES[name]
-    truth = by_reference(case, torch.float64)
-    found = by_kernels(case, torch.float32, monkeypatch, "random", False, bf16=True)
-    away = encode_distances(found, truth)
-    assert 1.5e-2 < max(away) < 8e-2, away
-
-
-@pytest.mark.parametrize("name", ["usual", "width not a multiple of 4", "three pieces wide"])
-def test_item_cross_entropy(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    call = ENCODE.call(name, "half")
+    truth = run(ENCODE, call, "torch", torch.float64)
     with emulated(monkeypatch, "random", bf16=True):
-        native = run(SHAPES[name], torch.float32, "native")
-    away = distances(native, run(SHAPES[name], torch.float64, "torch"))
+        found = run(ENCODE, call, "native", torch.float32)
+    away = distances(found, truth)
+    assert 2e-3 < max(away) < 8e-2, away
+
+
+@pytest.mark.parametrize("shape", test_item_cross_entropy.SHAPES.values())
+def test_catalogue(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]) -> None:
+    op, call = test_item_cross_entropy.OP, test_item_cross_entropy.call_of(shape)
+    with emulated(monkeypatch, "random", bf16=True):
+        native = run(op, call, "native", torch.float32)
+    away = test_item_cross_entropy.distances(native, run(op, call, "torch", torch.float64))
     assert 3e-3 < max(away) < 3e-2, away
 
 
-@pytest.mark.parametrize("settings", ["dot", "cos"])
-def test_contrast(monkeypatch: pytest.MonkeyPatch, settings: str) -> None:
+@pytest.mark.parametrize("setting", ["dot", "cos"])
+def test_contrast(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     """Of views that bf16 holds, what is rounded are the weights in the gradient's product.
 
     Others could change which negative is a row's largest, and with it where R's gradient goes.
     """
-    views = [x.bfloat16().to(x.dtype) for x in four.inputs(70, 24, size=2.0)]
-    truth = four.run(views, four.SETTINGS[settings], "torch", torch.float64)
+    call = CONTRAST.make(Shape(70, 24, 2.0), CONTRAST.settings[setting], 0)
+    for name, x in call.tensors.items():
+        call.tensors[name] = x.bfloat16().to(x.dtype)
+    truth = run(CONTRAST, call, "torch", torch.float64)
     with emulated(monkeypatch, "random", bf16=True):
-        native = four.run(views, four.SETTINGS[settings], "native", torch.float32)
-    away = [largest(n.double() - x) / largest(x) for n, x in zip(native, truth, strict=True)]
+        native = run(CONTRAST, call, "native", torch.float32)
+    away = [largest(native[name].double() - x) / largest(x) for name, x in truth.items()]
     assert 1e-3 < max(away) < 1e-2, away
 
 
@@ -73,9 +78,3 @@ def test_exact_factors_give_exact_products(monkeypatch: pytest.MonkeyPatch, dept
         rounding_would_show = item_cross_entropy(a + 2.0**-9, b, targets, backend="native")
     assert all(x.equal(y) for x, y in zip(rounded, plain, strict=True))
     assert not rounding_would_show.equal(item_cross_entropy(a + 2.0**-9, b, targets))
-
-
-def test_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = random_case(40, 301, 64)
-    with emulated(monkeypatch, "random", bf16=True):
-        assert ranks(case, "native") == ranks(case, "torch")

@@ -315,6 +315,7 @@ def test_readers_agree_on_text(tmp_path: Path, content: bytes) -> None:
     read_both(path, Layout("text", "text"))
 
 
+@pytest.mark.fast
 @needs_native
 def test_readers_agree_on_a_larger_log(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)

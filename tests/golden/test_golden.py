@@ -92,6 +92,7 @@ def test_regulariser_ignores_temperature(backend: str) -> None:
     assert_recorded(r, theirs / 2)
 
 
+@pytest.mark.fast
 def test_first_update(backend: str) -> None:
     model, (h0, h1, h2), targets = forward(backend)
     rec = recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend)

@@ -1,16 +1,21 @@
-"""What every test of an op is run with: each instruction set its kernels were compiled for."""
+"""What the tests of single ops are run with: every instruction set, and plain torch."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from mclrec_fast import _native
+from ..conformance.targets import CPU, TORCH
 
 
-@pytest.fixture(params=_native.compiled_isa() or ["no kernels"])
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The instruction set the kernels use in this test."""
-    if not _native.available() or request.param not in _native.usable_isa():
-        pytest.skip(f"{request.param} cannot run here")
-    with _native.use_isa(request.param):
-        yield request.param
+@pytest.fixture(params=CPU)
+def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The kernels with each instruction set."""
+    with request.param.selected():
+        yield
+
+
+@pytest.fixture(params=[TORCH, *CPU])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Plain torch, and the kernels with each instruction set."""
+    with request.param.selected():
+        yield request.param.backend

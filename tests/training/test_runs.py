@@ -114,6 +114,7 @@ def test_evaluate_refuses_other_data(
     assert "is not the data of" in capsys.readouterr().err
 
 
+@pytest.mark.fast
 def test_json_is_the_only_thing_on_stdout(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,7 @@
 """Twenty updates in float32, dropout active: the kernels' losses err no more than plain torch's.
 
-The tolerance is that of a single op (tests/ops/accuracy.py), for the whole training: what a kernel
-errs in one update moves the weights that all later losses are computed from.
+The tolerance is that of a single op (tests/conformance/accuracy.py), for the whole training: what a
+kernel errs in one update moves the weights that all later losses are computed from.
 """
 
 import functools
@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclrec_fast import _native
-
-from ..ops.accuracy import assert_accurate
+from ..conformance.accuracy import assert_accurate
+from ..conformance.targets import CPU, Target
 from .trajectory import make_run, run_batches
 
 # Schedule, model, batches: the 21 updates of seven official batches, 20 of a model that has one.
@@ -30,14 +29,12 @@ def of_torch(schedule: str, model: str, batches: int, dtype: torch.dtype) -> dic
     return run_batches(make_run("torch", schedule=schedule, model=model, dtype=dtype), batches)
 
 
-@pytest.mark.parametrize("isa", _native.compiled_isa() or ["no kernels"])
+@pytest.mark.parametrize("target", CPU)
 @pytest.mark.parametrize(("schedule", "model", "batches"), TRAININGS)
 def test_losses_err_no_more_than_those_of_torch(
-    schedule: str, model: str, batches: int, isa: str
+    schedule: str, model: str, batches: int, target: Target
 ) -> None:
-    if isa not in _native.usable_isa():
-        pytest.skip(f"{isa} cannot run here: {_native.why_not() or 'not on this CPU'}")
-    with _native.use_isa(isa):
+    with target.selected():
         run = make_run("native", schedule=schedule, model=model, dtype=torch.float32)
         native = run_batches(run, batches)
     torch32 = of_torch(schedule, model, batches, torch.float32)
@@ -46,6 +43,5 @@ def test_losses_err_no_more_than_those_of_torch(
     # Every term of the model takes part, and no two batches have the same value of it.
     moving = {name for name, losses in truth.items() if len(losses.unique()) == batches}
     assert moving == LOSSES[model]
-    for name, losses in native.items():
-        assert losses.shape == (batches,)
-        assert_accurate((losses,), (torch32[name],), (truth[name],))
+    assert all(losses.shape == (batches,) for losses in native.values())
+    assert_accurate([native], [torch32], [truth])
