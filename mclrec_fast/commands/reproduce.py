@@ -6,7 +6,8 @@ May be stopped at any moment: the same command goes on. The work is reproduction
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..config import KEYS
@@ -29,8 +30,9 @@ def parser() -> cli.Parser:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="where runs and tables go (results/<data>)"
     )
-    decided = ("model", "schedule", "seed")  # by the table and --seeds
-    cli.add_config_options(parser, keys=[name for name in KEYS if name not in decided])
+    parser.without = ("model", "seed")
+    keys = [name for name in KEYS if name not in (*parser.without, "schedule")]
+    cli.add_config_options(parser, keys=keys)
     cli.add_setting_options(parser)
     return parser
 
@@ -51,7 +53,7 @@ def _carry_out(arguments: Namespace, table: Table, runs: list[Planned], command:
     from ..data import load_dataset
 
     console, config = Console(sys.stdout), runs[0].resolved.config
-    with console.warnings_as_lines():
+    with console.warnings_as_lines(), _going_on():
         with console.waiting("reading the data"):
             dataset = load_dataset(config.data, threads=config.train.threads)
         if dataset.split.test is None:
@@ -74,6 +76,17 @@ def _carry_out(arguments: Namespace, table: Table, runs: list[Planned], command:
             files += plots.draw(name, table, found, printed, out)
         render.say(name, table, found, dataset, console)
         console.line(f"written: {' '.join(map(str, files))}")
+
+
+@contextmanager
+def _going_on() -> Iterator[None]:
+    """Tells who interrupts how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if str(error):
+            raise
+        raise KeyboardInterrupt("interrupted; the same command goes on from there") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

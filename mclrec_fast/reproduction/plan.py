@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import KEYS, Resolved, checked, keys_of, to_dict
+from ..config import Resolved, checked, keys_of, to_dict
 from ..config_keys import Given, show
 from ..data import Dataset
 from ..errors import InputError
@@ -95,14 +95,13 @@ def plan(
         InputError: something given that no row can take, or a configuration that cannot be.
     """
     for key, value in given.items():
-        taken = [row for row in table.rows if key in keys_of(row.model) and key not in row.settings]
-        if key in ("model", "seed") or not taken:
-            instead = "; give --seeds" if key == "seed" else ""
-            raise InputError(
-                f"{value.origin}: the table {name} decides on {key} itself{instead}"
-                if key in ("model", "seed") or any(key in row.settings for row in table.rows)
-                else f"{value.origin}: no model of the table {name} has {key}"
-            )
+        able = [row for row in table.rows if key in keys_of(row.model)]
+        if key == "seed":
+            raise InputError(f"{value.origin}: a table has one run for each of --seeds")
+        if not able:
+            raise InputError(f"{value.origin}: no model of the table {name} has {key}")
+        if key == "model" or all(key in row.settings for row in able):
+            raise InputError(f"{value.origin}: the table {name} decides on {key} itself")
     return [
         _planned(row, seed, given, resolve)
         for row in table.rows
@@ -137,16 +136,15 @@ def is_finished(run: Planned, out: Path, dataset: Dataset) -> bool:
     if not (path / CONFIG).exists():
         RunDirectory.check_free(path)
         return False
-    found = read_json(path / CONFIG)
     there: dict[str, Any] = {}
-    for part in found.values() if isinstance(found, dict) else ():
+    for part in _mapping(path / CONFIG).values():
         there |= part if isinstance(part, dict) else {}
     for name, value in _flat(run.resolved).items():
         kept = there.get(name)
         kept = tuple(kept) if isinstance(kept, list) else kept
         if name not in _FREE and kept != value:
             raise InputError(_of_others(path, f"{name} = {show(kept)}, not {show(value)}"))
-    sha256 = read_json(path / DATA).get("sha256")
+    sha256 = _mapping(path / DATA).get("sha256")
     if sha256 != dataset.log.sha256:
         raise InputError(
             _of_others(path, f"other data: {sha256}, {dataset.log.source} is {dataset.log.sha256}")
@@ -158,10 +156,17 @@ def is_finished(run: Planned, out: Path, dataset: Dataset) -> bool:
     return True
 
 
+def _mapping(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: damaged: not a JSON object")
+    return found
+
+
 def _of_others(path: Path, what: str) -> str:
     return f"{path} was made with {what}: give another --out, or the settings it was made with"
 
 
 def changes_on_resume(run: Planned) -> dict[str, Given]:
     """What the command line says of where a run that goes on is computed."""
-    return {name: value for name, value in run.given.items() if name in _FREE and name in KEYS}
+    return {name: value for name, value in run.given.items() if name in _FREE}

@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._files import write_atomically
 from ..errors import InputError
 from . import published
 from .figures import Figure, Figures
+from .render import write_file
 from .tables import Table
 
 SHOWN = (("hr@20", "HR@20"), ("ndcg@20", "NDCG@20"))
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
+_ALWAYS = ("SASRec", "CL4SRec", "MCLRec")  # have the same colour in every picture
 _MARKS = ("o", "s", "^", "D", "v", "x")
 _STYLE = {
     "font.size": 10,
@@ -66,7 +67,7 @@ def draw(
     with matplotlib.rc_context(_STYLE):
         height = 1.3 + 0.32 * len(rows) if table.picture == "dots" else 3.4
         canvas = Canvas(figsize=(8.0, height), layout="constrained")
-        panels = canvas.subplots(1, len(SHOWN))
+        panels = canvas.subplots(1, len(SHOWN), sharey=table.picture == "dots")
         for panel, (metric, label) in zip(panels, SHOWN, strict=True):
             _PICTURES[table.picture](panel, table, figures.of("unmasked", metric), printed, metric)
             panel.set_title(label, fontsize=11)
@@ -78,7 +79,7 @@ def draw(
             content = io.BytesIO()
             canvas.savefig(content, format=kind, **options)
             paths.append(out / f"{name}.{kind}")
-            write_atomically(paths[-1], content.getvalue())
+            write_file(paths[-1], content.getvalue())
     return paths
 
 
@@ -114,7 +115,9 @@ def _lines(
 ) -> None:
     """A curve for each row over the axis, with the deviation of the seeds; a level without axis."""
     places = list(dict.fromkeys(figure.x for figure in figures if figure.x))
-    for number, row in enumerate(dict.fromkeys(figure.row for figure in figures)):
+    names = list(dict.fromkeys([*_ALWAYS, *(figure.row for figure in figures)]))
+    for row in dict.fromkeys(figure.row for figure in figures):
+        number = names.index(row)
         of_row = [figure for figure in figures if figure.row == row]
         colour = _COLOURS[number % len(_COLOURS)]
         if not of_row[0].x:

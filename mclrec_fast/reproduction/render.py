@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .._files import write_atomically
+from .. import _files
 from ..comparison import LEVEL, RESAMPLES, cells_of
 from ..console import Console
 from ..data import Dataset
+from ..errors import RunError
 from ..metrics import PROTOCOLS
 from ..runs.directory import RESULT, read_json
 from . import published
@@ -51,8 +52,23 @@ def write(
         f"{name}-runs.csv": _csv(_run_rows(runs, out)),
     }
     for file, text in files.items():
-        write_atomically(out / file, text.encode())
+        write_file(out / file, text.encode())
     return [out / file for file in files]
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replaces a file of a table, all or nothing.
+
+    Raises:
+        RunError: the disk is full or refuses.
+    """
+    try:
+        _files.write_atomically(path, content)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; the runs are kept, and the same "
+            "command writes their table"
+        ) from error
 
 
 def say(name: str, table: Table, figures: Figures, dataset: Dataset, console: Console) -> None:
@@ -193,8 +209,8 @@ def _run_rows(runs: Sequence[Planned], out: Path) -> list[list[Any]]:
     rows: list[list[Any]] = [[*head, "command"]]
     for run in {run.name: run for run in runs}.values():
         result = read_json(run.path(out) / RESULT)
-        facts = [result[name] for name in ("epochs", "best_epoch")]
-        machine = [result[name] for name in ("backend", "device", "threads")]
+        facts = [result.get(name) for name in ("epochs", "best_epoch")]
+        machine = [result.get(name) for name in ("backend", "device", "threads")]
         took = round(seconds_of(run, out), 1)
         rows.append([run.name, run.row.model, run.seed, *facts, took, *machine, run.command(out)])
     return rows

@@ -111,8 +111,8 @@ TABLES: dict[str, Table] = {
         "How the weights of the contrasts matter",
         (
             _MCLREC,
-            *(Row("lambda", "mclrec", {"lambda": value}, x=str(value)) for value in _WEIGHTS),
-            *(Row("beta", "mclrec", {"beta": value}, x=str(value)) for value in _WEIGHTS),
+            *(Row("lambda", "mclrec", {"lambda": value}, x=f"{value:g}") for value in _WEIGHTS),
+            *(Row("beta", "mclrec", {"beta": value}, x=f"{value:g}") for value in _WEIGHTS),
         ),
         axis="weight",
         note="MCLRec alone is the data set's own setting; each line changes one weight of it.",
