@@ -77,17 +77,21 @@ class Comparison(NamedTuple):
         return self._asdict() | {"tests": [test._asdict() for test in self.tests]}
 
     def say(self, console: Console) -> None:
-        """Two tables: the metrics, and the tests."""
+        """Two tables, metrics and tests; runs by their folders' names, where these differ."""
+        short = {run: Path(run).resolve().name for run in self.figures}
+        if len(set(short.values())) < len(short):
+            short = {run: run for run in short}
         where = f"{self.dataset}, {self.split}: {self.samples} users, history {self.protocol}"
         names = list(next(iter(self.figures.values())))
         rows = [
-            [run, *(f"{value:.4f}" for value in of.values())] for run, of in self.figures.items()
+            [short[run], *(f"{v:.4f}" for v in of.values())] for run, of in self.figures.items()
         ]
         console.table(where, ["run", *names], rows)
+        tests = [t._replace(run=short[t.run], against=short[t.against]) for t in self.tests]
         console.table(
             f"paired tests, {self.resamples} resamples; * below {LEVEL:g} after Holm's correction",
             ["run", "against", "metric", "difference", "95 % interval", "p", "p (Holm)", ""],
-            [cells_of(test) for test in self.tests],
+            [cells_of(test) for test in tests],
         )
 
 

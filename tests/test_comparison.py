@@ -52,6 +52,15 @@ def test_the_bootstrap_against_all_samples() -> None:
         assert exact[0] <= found <= exact[1]
 
 
+def test_one_user_of_many_and_a_p_that_is_never_zero() -> None:
+    """A third of the resamples lack the one who differs: they must count as 0."""
+    one = np.zeros(50)
+    one[7] = 1.0
+    low, high = bootstrap_interval(one, 2_000, 0)
+    assert low == 0.0 and high == pytest.approx(3 / 50)
+    assert randomisation_p(np.ones(100), 99, 0) == 1 / 100
+
+
 def test_holm_by_hand() -> None:
     # sorted: .01 x 4, .02 x 3, .03 x 2 = .06 like the one before, .4
     assert holm([0.03, 0.01, 0.4, 0.02]) == pytest.approx([0.06, 0.04, 0.4, 0.06])
@@ -164,6 +173,7 @@ def test_the_command(runs: Path, capsys: Capture) -> None:
     text = capsys.readouterr().out
     assert "log, test: 60 users, history masked" in text
     assert "paired tests, 10000 resamples" in text
+    assert str(runs) not in text and "\nfloor " in text
     assert verb.main([*argv, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     same = compare(*argv[:2], metric="ndcg@10", protocol="masked").to_dict()

@@ -111,9 +111,11 @@ def with_noise(
     chance = rng.random(len(items))
     chance[ends - 1] = 1.0  # nothing behind a target
     strange = rng.integers(1, log.n_classes, len(items))
-    had = owner * log.n_classes + items
+    had, again = owner * log.n_classes + items, np.arange(len(items))
     for _ in range(_TRIES):
-        again = np.flatnonzero(np.isin(owner * log.n_classes + strange, had))
+        again = again[np.isin(owner[again] * log.n_classes + strange[again], had)]
+        if not len(again):
+            break
         strange[again] = rng.integers(1, log.n_classes, len(again))
     counts = 1 + (chance < share)  # [I]
     noisy = np.repeat(items, counts)
