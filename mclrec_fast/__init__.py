@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import evaluate, load
+    from .comparison import compare
     from .data import Dataset
     from .models.base import Model
     from .models.cl4srec import CL4SRec
@@ -35,6 +36,7 @@ _HOMES = {
     "Recommendations": "recommender",
     "Recommender": "recommender",
     "SASRec": "models.sasrec",
+    "compare": "comparison",
     "evaluate": "api",
     "load": "api",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "Recommendations",
     "Recommender",
     "SASRec",
+    "compare",
     "evaluate",
     "load",
 ]

@@ -38,6 +38,17 @@ what is shown, in bits (Zhou et al., PNAS 2010); an item new to training counts 
 PROTOCOLS = ("unmasked", "masked")
 
 
+def gains(ranks: Ints, name: str, k: int) -> NDArray[np.floating[Any]]:
+    """What every sample earns of the metric `name@k`, [M]; 0 where the target is not in the list.
+
+    Args:
+        ranks: int64 [M], from 0.
+        name: a name of `RANKED`.
+        k: the cut-off.
+    """
+    return np.where(ranks < k, RANKED[name](ranks, k), 0.0)
+
+
 def metrics(ranks: Ints, cutoffs: Iterable[int]) -> dict[str, float]:
     """Every ranked metric at every cut-off, `{"hr@5": ...}`, means over the samples.
 
@@ -46,9 +57,7 @@ def metrics(ranks: Ints, cutoffs: Iterable[int]) -> dict[str, float]:
         cutoffs: the k.
     """
     return {
-        f"{name}@{k}": float(np.mean(np.where(ranks < k, gain(ranks, k), 0.0)))
-        for name, gain in RANKED.items()
-        for k in cutoffs
+        f"{name}@{k}": float(np.mean(gains(ranks, name, k))) for name in RANKED for k in cutoffs
     }
 
 

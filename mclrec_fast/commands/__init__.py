@@ -10,6 +10,8 @@ from importlib import import_module
 VERBS = {
     "train": "train a model on a log, or go on with a run",
     "evaluate": "rank a run's validation and test targets again",
+    "compare": "finished runs side by side, with paired tests",
+    "reproduce": "the tables of the paper: run what is missing, then write them",
     "recommend": "the best next items for users or histories, as CSV",
     "import-checkpoint": "make a run of a checkpoint of the authors' code",
     "environment": "what was built, what is used and why not more",

@@ -25,6 +25,9 @@ INPUT_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
 class Parser(argparse.ArgumentParser):
     """An argument parser that never abbreviates, never guesses and never exits by itself."""
 
+    without: Sequence[str] = ()
+    """Keys that the verb decides on itself, so that no message offers them."""
+
     def __init__(self, verb: str, description: str) -> None:
         """A parser for `mclrec-fast <verb>`."""
         super().__init__(prog=f"mclrec-fast {verb}", description=description, allow_abbrev=False)
@@ -49,7 +52,8 @@ class Parser(argparse.ArgumentParser):
         name = word.split("=")[0]
         options = {o: o for action in self._actions for o in action.option_strings if o[:2] == "--"}
         if "--set" in options:
-            options = {key.option: f"--set {key.name}=VALUE" for key in KEYS.values()} | options
+            keys = [key for key in KEYS.values() if key.name not in self.without]
+            options = {key.option: f"--set {key.name}=VALUE" for key in keys} | options
         what = "unknown option" if word.startswith("-") else "unexpected argument"
         wanted = "--" + name.lstrip("-").replace("_", "-")
         near = difflib.get_close_matches(wanted, list(options), n=1, cutoff=0.6)
