@@ -34,9 +34,7 @@ def table(text: str, which: str) -> list[list[str]]:
     found = re.search(rf"<!-- figures: {which} -->\n((?:\|.*\n)+)", text)
     if found is None:
         raise ValueError(f"README.md has no table behind <!-- figures: {which} -->")
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()
-    ]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found[1].splitlines()]
     return [rows[0], *rows[2:]]
 
 

@@ -23,9 +23,10 @@ from mclrec_fast.commands.import_checkpoint import read_state_dict
 from mclrec_fast.models.authors import encoder_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] + sorted(
-    str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")
-)
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
+]
 
 NOT_RUN = {
     "pip install": "changes the environment",
@@ -37,7 +38,6 @@ NOT_RUN = {
     "python -m benchmarks.train_step": "measures",
     "python -m benchmarks.picture": "needs matplotlib; its figures are compared below",
     "python docs/make_configuration.py": "writes into the sources; its page is compared below",
-    "python -m benchmarks.cuda_resources": "needs nvcc",
 }
 """Beginnings of commands that are not run; `mclrec-fast train` only where nothing follows it."""
 CANNOT_RUN = {"--device cuda": "needs a GPU"}
@@ -79,13 +79,8 @@ def why_not_run(command: str) -> str | None:
             return reason
     if command == "mclrec-fast train":
         return NOT_RUN[command]
-    return next(
-        (why for words, why in NOT_RUN.items() if words in command and not _is_ours(words)), None
-    )
-
-
-def _is_ours(words: str) -> bool:
-    return words.startswith("mclrec-fast")
+    others = {words: why for words, why in NOT_RUN.items() if not words.startswith("mclrec-fast")}
+    return next((why for words, why in others.items() if command.startswith(words)), None)
 
 
 # What the pages name, small.
@@ -145,13 +140,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the logs, and the run `runs/first` as the README makes it."""
     folder = tmp_path_factory.mktemp("pages")
     write_stand_ins(folder)
-    (first,) = (c for c in commands_of("README.md") if c.endswith("--out runs/first"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert run(first) == 0
+        assert run(first_run()) == 0
         assert run("mclrec-fast train --data beauty.txt --max-steps 1 --out runs/seen") == 0
     write_authors_checkpoint(folder, "runs/seen")
     return folder
+
+
+def first_run() -> str:
+    """The README's command that makes `runs/first`."""
+    (command,) = (c for c in commands_of("README.md") if c.endswith("--out runs/first"))
+    return command
 
 
 def run(command: str) -> int:
@@ -165,22 +165,33 @@ def run(command: str) -> int:
     return commands.main([*words[1:], *(["--threads", "1"] if words[1] == "train" else [])])
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b[0] in ("sh", "python") for b in blocks(p))])
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(b[0] in ("sh", "python") for b in blocks(p))]
+)
 def test_commands_and_snippets_run_as_printed(
-    page: str, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if page == "README.md":
         pytest.importorskip("pandas")
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    if page == "README.md":
-        shutil.rmtree(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
+    printed = ""
     for language, block in blocks(page):
         if language == "python":
+            capsys.readouterr()
             exec(compile(block, page, "exec"), {"__name__": page})
+            printed = capsys.readouterr().out
+        elif language == "text" and printed:  # what the snippet above prints, but for its scores
+            shown = [re.sub(r"-?\d\.\d{6}", "", line).split() for line in block.splitlines()]
+            said = [re.sub(r"-?\d\.\d{6}", "", line).split() for line in printed.splitlines()]
+            assert shown == said[-len(shown) :]
         elif language == "sh":
             for command in commands_in(block):
-                if why_not_run(command) is None:
+                if why_not_run(command) is None and command != first_run():  # that has been
                     assert run(command) == 0, command
 
 
