@@ -175,7 +175,7 @@ def test_commands_and_snippets_run_as_printed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if page == "README.md":
+    if any("import pandas" in block for _, block in blocks(page)):
         pytest.importorskip("pandas")
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
