@@ -1,12 +1,12 @@
 """Builds the compiled modules; everything else about the package is in pyproject.toml.
 
 To add an operator `foo`, only add files (the sources are globbed):
+    csrc/shared/foo.h                 what the kernels are given, on any device
     csrc/cpu/foo_cpu.h, foo_cpu.cpp   the kernel: raw pointers, no torch, threads by cpu/parallel.h
-    csrc/ops_cpu/foo.cpp              checks (ops_cpu/checks.h), allocation, and
-                                      STABLE_TORCH_LIBRARY_IMPL(mclrec_fast, CPU, m)
-    csrc/cuda/foo_kernel.cuh, foo_cuda.cu, csrc/ops_cuda/foo.cpp   the same for CUDA
+    csrc/cuda/foo_kernel.cuh, foo_cuda.h, foo_cuda.cu   the same for CUDA
+    csrc/ops/foo.cpp                  checks, allocation, the call: once for both (ops/device.h)
     mclrec_fast/ops/foo.py            schema, fake kernel, autograd, the public function
-    mclrec_fast/ops/reference/foo.py  the same in plain torch;  tests/ops/test_foo.py
+    mclrec_fast/ops/torch/foo.py      the same in plain torch;  tests/ops/test_foo.py
 then `python setup.py build_ext --inplace` (needs torch, ninja and pybind11 in the environment).
 
 A module that cannot be built never stops the installation: a boxed warning says what is missing,
@@ -157,12 +157,12 @@ def cpu_extension() -> Extension | str:
     """The CPU kernels, or why they cannot be built."""
     if TORCH_PROBLEM:  # without a compiler torch is not even asked for
         return missing_compiler() or TORCH_PROBLEM
-    return torch_extension("_C", sources("cpu/*.cpp", "ops_cpu/*.cpp"))
+    return torch_extension("_C", sources("cpu/*.cpp", "ops/*.cpp", "ops_cpu/*.cpp"))
 
 
 def cuda_extension() -> Extension | str:
     """The CUDA kernels, or why they cannot be built."""
-    files = sources("cuda/*.cu", "ops_cuda/*.cpp")
+    files = sources("cuda/*.cu", "ops/*.cpp", "ops_cuda/*.cpp")
     if not any(file.endswith(".cu") for file in files):
         return "there are no CUDA kernels in this version"
     if os.environ.get("MCLREC_FAST_NO_CUDA", "0") not in ("", "0"):
@@ -177,7 +177,7 @@ def cuda_extension() -> Extension | str:
     return torch_extension(
         "_C_cuda",
         files,
-        cxx=["-isystem", str(home / "include")],
+        cxx=["-DMCLREC_CUDA", "-isystem", str(home / "include")],
         nvcc=architecture_flags(cuda_architectures(home)),
         library_dirs=[library],
         libraries=["cudart"],
@@ -233,8 +233,10 @@ class BuildNative(BuildBase):
         """Build every module by itself."""
         os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
         extensions = list(self.distribution.ext_modules or [])
+        build_temp: str = getattr(self, "build_temp")  # noqa: B009
         for extension in extensions:
             name = extension.name.rpartition(".")[2]
+            self.build_temp = os.path.join(build_temp, name)  # csrc/ops has an object in each
             self._forget_old_objects(extension)
             if TORCH_PROBLEM:  # the plain build command knows no kinds of flags
                 extension.extra_compile_args = extension.extra_compile_args["cxx"]
@@ -244,7 +246,7 @@ class BuildNative(BuildBase):
             except Exception as error:
                 extension.optional = True  # nothing to copy for --inplace
                 self.reasons[name] = missing_compiler() or f"compiling failed: {one_line(error)}"
-        self.extensions = extensions
+        self.extensions, self.build_temp = extensions, build_temp
         for name, extension in MODULES.items():
             if isinstance(extension, str):
                 self.reasons[name] = extension

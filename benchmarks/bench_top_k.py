@@ -25,5 +25,5 @@ def bench_top_k(measure: Measure, case: Case) -> None:
         return lambda: top_k(h, items, k, *exclude, backend=case.option)
 
     B, V, D = case.batch, case.classes, case.width
-    scores = {"native": 0, "reference": 1 << 20}.get(case.backend, 256 * V)
+    scores = {"native": 0, "reference": 1 << 21}.get(case.backend, 256 * V)
     measure(case, prepare, gflop=work.ranking(B, V, D), gb=4e-9 * (3 * scores + D * (B + V)))

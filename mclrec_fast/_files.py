@@ -1,22 +1,34 @@
-"""Writing files so that a reader, or a process killed at any moment, meets the old or the new one.
+"""Files that are whole or not there: written aside and renamed, read only where they are files.
 
-Errors stay `OSError`; what they mean to a user is the caller's to say.
+A reader, or a process killed at any moment, meets the old or the new one. Errors stay `OSError`;
+what they mean to a user is the caller's to say.
 """
 
 import contextlib
+import errno
 import os
+import secrets
+import stat
 from pathlib import Path
 
+SUFFIX = ".tmp"
+"""Ending of the files that are being written."""
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+def write_atomically(path: Path, content: bytes, *, private: bool = False) -> None:
     """Replaces `path` by `content`, all or nothing, and on disk before it returns.
+
+    Args:
+        path: the file.
+        content: all of it.
+        private: only its owner may read it.
 
     Raises:
         OSError: the disk is full or refuses; the old file, if any, is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    descriptor, temporary = _create_beside(path, 0o600 if private else 0o666)
     try:
-        with open(temporary, "wb") as file:
+        with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -25,10 +37,36 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
-def _sync_directory(path: Path) -> None:
+def _create_beside(path: Path, mode: int) -> tuple[int, Path]:
+    """A new file nobody could have waited for: its name is drawn, and no link is followed."""
+    name = f".{path.name[:200]}.{secrets.token_hex(6)}{SUFFIX}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    temporary = path.with_name(name)
+    return os.open(temporary, flags, mode), temporary
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the unfinished files of processes that were killed, and nothing else."""
+    for leftover in folder.glob(f".*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if stat.S_ISREG(leftover.lstat().st_mode):
+                leftover.unlink()
+
+
+def require_regular(path: Path) -> None:
+    """Refuses what is not a file: reading a pipe would wait for ever.
+
+    Raises:
+        OSError: there is nothing, or something else than a file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def sync_directory(path: Path) -> None:
     """Makes a rename durable where the system can (a directory cannot be opened everywhere)."""
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)

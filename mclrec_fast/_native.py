@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 
+from . import _fork
 from .errors import InputError
 
 Backend = Literal["torch", "native"]
@@ -317,4 +318,5 @@ def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:
 
 for _module in MODULES.values():
     _module.load()
+_fork.watch()
 _bad_isa = isa_problem()

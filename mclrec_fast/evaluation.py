@@ -1,9 +1,10 @@
 """Full ranking: where the target stands among all items, and the metrics made of that.
 
 The rank of a target is the number of items scoring strictly higher plus half the ties, rounded
-down. Unmasked is the authors' protocol (the history stays in the ranking), masked removes
-everything the user had before. The ranking itself is `ops.target_rank`; nothing here sees a
-[users, items] matrix.
+down. Unmasked is the authors' protocol (the history stays in the ranking). Masked ranks what
+`recommend` would answer: everything the user had before leaves the ranking, so that a target that
+repeats the history cannot be reached and counts as a miss. The ranking itself is `ops.target_rank`;
+nothing here sees a [users, items] matrix.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .config import TrainConfig, options_from
 from .data import Dataset
@@ -23,6 +25,8 @@ from .ops import target_rank, top_k
 from .sampling import SampleTable
 
 SPLITS = ("valid", "test")
+UNREACHABLE = 2**31 - 1
+"""The masked rank of a target that repeats the history: behind every cut-off."""
 
 
 class Ranks(NamedTuple):
@@ -30,8 +34,9 @@ class Ranks(NamedTuple):
 
     Attributes:
         users: int32 [M], rows of the log.
-        unmasked, masked: int64 [M], ranks.
+        unmasked, masked: int64 [M], ranks; masked, that of a repeated target is `UNREACHABLE`.
         unmasked_ties, masked_ties: int64 [M], other items that score exactly like the target.
+        repeated: bool [M], whether the user had the target before.
     """
 
     users: NDArray[np.int32]
@@ -39,12 +44,14 @@ class Ranks(NamedTuple):
     unmasked_ties: Ints
     masked: Ints
     masked_ties: Ints
+    repeated: NDArray[np.bool_]
 
 
 def summary(ranks: Ranks, cutoffs: tuple[int, ...]) -> dict[str, Any]:
-    """The metrics of both protocols, and how many targets tied with another item."""
+    """The metrics of both protocols, and how many targets tied or repeat their history."""
     return {
         "samples": len(ranks.users),
+        "repeated": int(np.count_nonzero(ranks.repeated)),
         "unmasked": metrics(ranks.unmasked, cutoffs)
         | {"tied": int(np.count_nonzero(ranks.unmasked_ties))},
         "masked": metrics(ranks.masked, cutoffs)
@@ -81,17 +88,26 @@ def rank_samples(
             h = model.represent_slices(table.items, starts, lengths, Pass(backend=backend))
             if not bool(h.isfinite().all()):
                 raise RunError("the model represents a history by numbers that are not finite")
+            seen = table.seen(index)
             try:
-                found = target_rank(h, model.items(), targets, *table.seen(index), backend=backend)
+                found = target_rank(h, model.items(), targets, *seen, backend=backend)
             except ValueError as error:
                 raise RunError(f"the model's scores cannot be ranked: {error}") from error
-            parts.append([tensor.cpu().numpy() for tensor in found])
+            repeated = _repeated(targets, *seen)
+            parts.append([tensor.cpu().numpy() for tensor in (*found, repeated)])
             after_batch(len(index))
-    unmasked, unmasked_ties, masked, masked_ties = (
+    unmasked, unmasked_ties, masked, masked_ties, again = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
-    users = table.users.cpu().numpy()
-    return Ranks(users, unmasked, unmasked_ties, masked, masked_ties)
+    masked[again] = UNREACHABLE
+    return Ranks(table.users.cpu().numpy(), unmasked, unmasked_ties, masked, masked_ties, again)
+
+
+def _repeated(targets: Tensor, seen: Tensor, offsets: Tensor) -> Tensor:
+    """Which targets [B] are among their own items, those between two offsets [B + 1]: bool [B]."""
+    owner = torch.repeat_interleave(targets, offsets.diff())  # [K]
+    hits = torch.nn.functional.pad((seen == owner).cumsum(0), (1, 0))  # [K + 1]
+    return hits[offsets[1:]] > hits[offsets[:-1]]
 
 
 @torch.no_grad()

@@ -198,9 +198,11 @@ class Recommender:
         after_batch: Callable[[int], None] = lambda _done: None,
     ) -> Recommendations:
         """Of histories end to end: items [I], 0 where unknown; counts [N]."""
+        if not isinstance(k, int | np.integer) or isinstance(k, bool):
+            raise TypeError(f"k must be a whole number, got {k!r}")
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        k = min(k, len(self.item_ids))
+        k = min(int(k), len(self.item_ids))
         owner = np.repeat(np.arange(len(counts)), counts)  # [I]
         known = np.bincount(owner[items != 0], minlength=len(counts))  # [N]
         answer = Recommendations([[] for _ in counts], [[] for _ in counts], counts - known)

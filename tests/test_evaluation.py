@@ -11,7 +11,7 @@ from mclrec_fast.config import TrainConfig
 from mclrec_fast.data import InteractionLog, Samples, split
 from mclrec_fast.data.samples import training_counts
 from mclrec_fast.errors import RunError
-from mclrec_fast.evaluation import Ranks, best_items, rank_samples, summary
+from mclrec_fast.evaluation import UNREACHABLE, Ranks, best_items, rank_samples, summary
 from mclrec_fast.metrics import RANKED, list_metrics, metrics
 from mclrec_fast.models.base import Model, Pass
 from mclrec_fast.sampling import SampleTable
@@ -87,17 +87,19 @@ def test_ranks_by_hand_with_ties_and_masks() -> None:
         [1, 2, 3],  # target 3: above it 1; ties 2, 4 -> 1 + 2 // 2; masked: 1, 2 gone -> 0 + 1 // 2
         [6, 1],  # target 1: the best
         [2, 2, 5],  # target 5: 1, 2, 3, 4 above; masked without 2 (twice in the history)
-        [6, 1, 6],  # target 6, seen before: stays in the masked ranking; 5 above, masked 4
+        [6, 1, 6],  # target 6, seen before: 5 above; masked it cannot be reached
         items=6,
     )
     found = rank_by_scores(scores, targets(log), batch_size=3)
     assert found.unmasked.tolist() == [2, 0, 4, 5]
     assert found.unmasked_ties.tolist() == [2, 0, 0, 0]
-    assert found.masked.tolist() == [0, 0, 3, 4]
+    assert found.masked.tolist() == [0, 0, 3, UNREACHABLE]
     assert found.masked_ties.tolist() == [1, 0, 0, 0]
+    assert found.repeated.tolist() == [False, False, False, True]
     report = summary(found, CUTOFFS)
+    assert report["repeated"] == 1
     assert (report["unmasked"]["tied"], report["masked"]["tied"], report["samples"]) == (1, 1, 4)
-    assert report["masked"]["hr@5"] == 1.0
+    assert report["masked"]["hr@5"] == 0.75
 
 
 def test_a_constant_scorer_gets_no_credit() -> None:

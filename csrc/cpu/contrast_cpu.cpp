@@ -57,16 +57,20 @@ SimilarityStateSize contrast_state_size(const ContrastParams<T>& params) {
 }
 
 template <class T>
-ContrastLosses contrast_forward(const ContrastParams<T>& params, T* values, int32_t* indices) {
-  if (params.batch == 1) return {};
+void contrast_forward(const ContrastParams<T>& params, const ContrastLosses<T>& losses, T* values,
+                      int32_t* indices) {
+  *losses.cl1 = *losses.cl2 = *losses.regulariser = T(0);
+  if (params.batch == 1) return;
   const SimilarityProblem<T> problem = main_problem(params);
-  const SimilarityLosses losses = similarity_forward(problem, values, indices);
-  ContrastLosses result{losses.contrast[kCl1], losses.contrast[kCl2], losses.regulariser};
+  const SimilarityLosses found = similarity_forward(problem, values, indices);
+  *losses.cl1 = static_cast<T>(found.contrast[kCl1]);
+  *losses.cl2 = static_cast<T>(found.contrast[kCl2]);
+  *losses.regulariser = static_cast<T>(found.regulariser);
   if (separate_cl1(params)) {
     T* rest = values == nullptr ? nullptr : values + similarity_state_size(problem).values;
-    result.cl1 = similarity_forward(cl1_problem(params), rest, nullptr).contrast[kCl1];
+    *losses.cl1 =
+        static_cast<T>(similarity_forward(cl1_problem(params), rest, nullptr).contrast[kCl1]);
   }
-  return result;
 }
 
 template <class T>
@@ -80,15 +84,15 @@ void contrast_backward(const ContrastParams<T>& params, const T* values, const i
   }
   const SimilarityProblem<T> problem = main_problem(params);
   SimilarityGradients<T> parts;
-  parts.contrast[kCl1] = gradients.cl1;
-  parts.contrast[kCl2] = gradients.cl2;
-  parts.regulariser = gradients.regulariser;
+  parts.contrast[kCl1] = *gradients.cl1;
+  parts.contrast[kCl2] = *gradients.cl2;
+  parts.regulariser = *gradients.regulariser;
   std::copy(gradients.views, gradients.views + 4, parts.x);
   similarity_backward(problem, values, indices, parts);
   if (!separate_cl1(params) || (gradients.views[kH1] == nullptr && gradients.views[kH2] == nullptr))
     return;
   SimilarityGradients<T> own;
-  own.contrast[kCl1] = gradients.cl1;
+  own.contrast[kCl1] = *gradients.cl1;
   own.x[0] = gradients.views[kH1];
   own.x[1] = gradients.views[kH2];
   own.add = true;
@@ -98,8 +102,10 @@ void contrast_backward(const ContrastParams<T>& params, const T* values, const i
 
 template SimilarityStateSize contrast_state_size(const ContrastParams<float>&);
 template SimilarityStateSize contrast_state_size(const ContrastParams<double>&);
-template ContrastLosses contrast_forward(const ContrastParams<float>&, float*, int32_t*);
-template ContrastLosses contrast_forward(const ContrastParams<double>&, double*, int32_t*);
+template void contrast_forward(const ContrastParams<float>&, const ContrastLosses<float>&, float*,
+                               int32_t*);
+template void contrast_forward(const ContrastParams<double>&, const ContrastLosses<double>&,
+                               double*, int32_t*);
 template void contrast_backward(const ContrastParams<float>&, const float*, const int32_t*,
                                 const ContrastGradients<float>&);
 template void contrast_backward(const ContrastParams<double>&, const double*, const int32_t*,

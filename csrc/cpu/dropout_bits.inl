@@ -1,9 +1,8 @@
-// Dropout masks as bits, many Philox blocks at a time: the same bits as dropout_keeps() in
-// csrc/shared/philox.h. Blocks of different sequences share a vector, because a short sequence
-// needs only a few. One block costs 20 multiplications and about 100 other operations; eight run
-// at once on AVX2.
-// No #include and no namespace here: dropout_bits.h and simd.h come first, outside the namespace,
-// then simd.inl inside it.
+// Dropout masks as bits, many Philox blocks at a time: the draws of csrc/shared/philox.h,
+// as its dropout_threshold() says. Blocks of different sequences share a vector, because a short
+// sequence needs only a few. One block costs 20 multiplications and about 100 other operations;
+// eight run at once on AVX2. No #include and no namespace here: dropout_bits.h and simd.h come
+// first, outside the namespace, then simd.inl inside it.
 
 constexpr int kDrawQueue = 64;  // a multiple of 8
 

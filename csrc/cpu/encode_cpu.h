@@ -10,56 +10,10 @@
 
 #include <cstdint>
 
+#include "../shared/encode.h"
 #include "dropout_bits.h"
 
 namespace mclrec {
-
-struct EncodeSizes {
-  int64_t sequences;  // S
-  int64_t tokens;     // T, offsets[S]
-  int64_t capacity;   // room in items and positions; decides the layout of `saved`
-  int64_t items;      // V
-  int64_t positions;  // P
-  int64_t hidden;     // D
-  int64_t inner;      // F
-  int64_t heads;      // H, a divisor of D
-  int64_t layers;     // >= 1
-};
-
-struct EncodeBatch {
-  const int32_t* items;      // [T], in [0, V)
-  const int32_t* positions;  // [T], in [0, P)
-  const int32_t* offsets;    // [S + 1], strictly ascending from 0
-};
-
-// Weights (or their gradients) in the order of the op: item and position embedding, their norm,
-// then 16 per layer, matrices [out, in], all contiguous.
-enum EncodeWeight : int {
-  kItemEmbedding,      // [V, D]
-  kPositionEmbedding,  // [P, D]
-  kEmbeddingNorm,      // [D]
-  kEmbeddingNormBias   // [D]
-};
-constexpr int kFirstLayerWeight = 4;
-enum EncodeLayerWeight : int {
-  kQuery,      // [D, D]
-  kQueryBias,  // [D]
-  kKey,        // [D, D]
-  kKeyBias,    // [D]
-  kValue,      // [D, D]
-  kValueBias,  // [D]
-  kOutput,     // [D, D]
-  kOutputBias,
-  kAttentionNorm,
-  kAttentionNormBias,
-  kInner,      // [F, D]
-  kInnerBias,  // [F]
-  kOuter,      // [D, F]
-  kOuterBias,
-  kFeedForwardNorm,
-  kFeedForwardNormBias
-};
-constexpr int kLayerWeights = 16;
 
 struct EncodeDropout {
   Dropout hidden;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "../shared/rounding.h"
 #include "encode_cpu.h"
 
 namespace mclrec {
@@ -23,9 +24,7 @@ constexpr int64_t kMostChunks = 64;
 // lies in panels of kPadding columns, so that a block's rows of a panel are one piece of memory.
 constexpr int64_t kInnerColumns = 64;
 
-inline int64_t padded(int64_t n, int64_t multiple = kPadding) {
-  return (n + multiple - 1) / multiple * multiple;
-}
+inline int64_t padded(int64_t n, int64_t multiple = kPadding) { return round_up(n, multiple); }
 
 // The padded sizes. A head's size is padded to 8 elements, so that a head is whole vectors.
 struct EncodeLayout {

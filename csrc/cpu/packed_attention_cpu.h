@@ -3,26 +3,18 @@
 // (and 2 n^2 d to compute the probabilities again, which nothing keeps), half of it masked.
 #pragma once
 
-#include <cstdint>
-
+#include "../shared/packed_attention.h"
 #include "dropout_bits.h"
 
 namespace mclrec {
 
-// Arrays of tokens: [capacity][heads][size].
 template <class T>
-struct PackedAttention {
-  const T* query;
-  const T* key;
-  const T* value;
-  const int32_t* offsets;  // [sequences + 1], ascending from 0, at most capacity
-  const uint8_t* visible;  // [capacity], 0 = never a key; null = all are keys
-  int64_t sequences;
-  int64_t capacity;
-  int64_t heads;
-  int64_t size;
+struct PackedAttention : PackedAttentionParams<T> {
   Dropout dropout;
-  uint32_t layer;
+
+  PackedAttention(const PackedAttentionParams<T>& params)
+      : PackedAttentionParams<T>(params),
+        dropout{params.p, params.seed, static_cast<uint32_t>(*params.update)} {}
 };
 
 // context: tokens behind the last sequence get 0.

@@ -6,6 +6,8 @@
 
 #include <cstdint>
 
+#include "../shared/contrast.h"
+
 namespace mclrec {
 
 constexpr int kMaxViews = 4;
@@ -31,10 +33,6 @@ struct SimilarityProblem {
 
 // Elements that similarity_forward leaves for similarity_backward: row statistics, and the
 // exponentials of all blocks as long as B <= 1024.
-struct SimilarityStateSize {
-  int64_t values;   // of T
-  int64_t indices;  // of int32_t
-};
 template <class T>
 SimilarityStateSize similarity_state_size(const SimilarityProblem<T>& problem);
 

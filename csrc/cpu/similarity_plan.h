@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "../shared/rounding.h"
 #include "similarity_cpu.h"
 
 namespace mclrec::similarity {
@@ -29,8 +30,6 @@ struct Range {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
 };
-
-inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 struct Plan {
   int64_t batch, padded_batch, width, padded_width;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <vector>
 
+#include "../shared/rounding.h"
 #include "finite_scores.h"
 #include "parallel.h"
 #include "simd.h"
@@ -42,8 +43,6 @@ constexpr int64_t kBlockBytes = 256 * 1024;
 constexpr int64_t kRowsPerPreparation = 64;
 constexpr int64_t kTasksPerWorker = 8;
 constexpr int64_t kFewestItems = 512;  // in a task; below, packing is not worth its while
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
 class Ranking {

@@ -43,7 +43,7 @@ MCLREC_INLINE void count_tile(const T* scores, int rows, const T* target, const 
 }
 
 // Counts, for `rows` rows of h, the items of [first, last) that score above and equal to the row's
-// target score. `scratch` holds rank_scratch_bytes(rows, depth) bytes, aligned to a vector.
+// target score. `scratch`, aligned to a vector, has room for the three arrays below.
 template <class T>
 void rank_block(const T* h, int64_t rows, const T* items, int64_t first, int64_t last,
                 int64_t depth, const T* target, int64_t* higher, int64_t* equal, void* scratch) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "../shared/rounding.h"
 #include "finite_scores.h"
 #include "parallel.h"
 #include "simd.h"
@@ -89,8 +90,6 @@ constexpr int64_t kBlockRows = 240;
 constexpr int64_t kFewestRows = 48;            // in a block; below, packing the items shows
 constexpr int64_t kBlockCandidates = 1 << 20;  // of all rows of a block
 constexpr int64_t kFewestItems = 2048;         // in a range; below, splitting does not pay
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 template <class T>
 class TopK {

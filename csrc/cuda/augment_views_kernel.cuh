@@ -17,6 +17,12 @@ namespace mclrec::cuda {
 inline constexpr int kAugmentWarps = 4;
 inline constexpr int kAugmentRows = 32;  // rows of a block
 
+// What the first kernel leaves for the second.
+struct RowTokens {
+  std::int32_t* of_row;    // [R]
+  std::int32_t* of_block;  // [blocks of kAugmentRows rows]
+};
+
 // A row's history, clamped to the log.
 struct HistorySlice {
   const std::int32_t* items;
@@ -103,7 +109,7 @@ __device__ __forceinline__ bool stays(bool is_view, int j, int length, std::int3
 
 // Tokens of every row and of every block of rows. Grid: blocks of kAugmentRows rows.
 __global__ void __launch_bounds__(kAugmentWarps* kWarpSize)
-    view_lengths_kernel(Histories histories, AugmentParams params, PackedOutput output) {
+    view_lengths_kernel(Histories histories, AugmentParams params, RowTokens tokens) {
   MCLREC_DYNAMIC_SHARED(std::int32_t, shared);  // [warps][max_length]
   MCLREC_SHARED(std::int32_t, warp_total, [kAugmentWarps]);
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -122,7 +128,7 @@ __global__ void __launch_bounds__(kAugmentWarps* kWarpSize)
       const bool kept = stays(row >= histories.count, j, length, j < length ? view_items[j] : 0);
       count += __popc(__ballot_sync(kFullWarp, kept));
     }
-    if (lane == 0) output.lengths[row] = count;
+    if (lane == 0) tokens.of_row[row] = count;
     total += count;
     __syncwarp();
   }
@@ -130,13 +136,13 @@ __global__ void __launch_bounds__(kAugmentWarps* kWarpSize)
   __syncthreads();
   if (threadIdx.x != 0) return;
   for (int w = 1; w < warps; ++w) total += warp_total[w];
-  output.totals[blockIdx.x] = total;
+  tokens.of_block[blockIdx.x] = total;
 }
 
 // Tokens of all rows before this block's, by the whole block.
-__device__ __forceinline__ int tokens_before(const PackedOutput& output, std::int32_t* warp_sum) {
+__device__ __forceinline__ int tokens_before(const RowTokens& tokens, std::int32_t* warp_sum) {
   int sum = 0;
-  for (unsigned b = threadIdx.x; b < blockIdx.x; b += blockDim.x) sum += output.totals[b];
+  for (unsigned b = threadIdx.x; b < blockIdx.x; b += blockDim.x) sum += tokens.of_block[b];
   sum = group_sum<kWarpSize>(sum);
   if (threadIdx.x % kWarpSize == 0) warp_sum[threadIdx.x / kWarpSize] = sum;
   __syncthreads();
@@ -147,7 +153,8 @@ __device__ __forceinline__ int tokens_before(const PackedOutput& output, std::in
 
 // Offsets and tokens. Grid as for view_lengths_kernel.
 __global__ void __launch_bounds__(kAugmentWarps* kWarpSize)
-    write_views_kernel(Histories histories, AugmentParams params, PackedOutput output) {
+    write_views_kernel(Histories histories, AugmentParams params, RowTokens tokens,
+                       PackedOutput output) {
   MCLREC_DYNAMIC_SHARED(std::int32_t, shared);  // [warps][max_length]
   MCLREC_SHARED(std::int32_t, warp_sum, [kAugmentWarps]);
   MCLREC_SHARED(std::int32_t, row_end, [kAugmentRows]);
@@ -156,10 +163,10 @@ __global__ void __launch_bounds__(kAugmentWarps* kWarpSize)
   const int warps = static_cast<int>(blockDim.x) / kWarpSize;
   const std::int64_t rows = (1 + params.views) * histories.count;
   const std::int64_t first_row = static_cast<std::int64_t>(blockIdx.x) * kAugmentRows;
-  const int before = tokens_before(output, warp_sum);
+  const int before = tokens_before(tokens, warp_sum);
   if (warp == 0) {
     // Running sum of the block's row lengths: a lane a row.
-    int end = first_row + lane < rows ? output.lengths[first_row + lane] : 0;
+    int end = first_row + lane < rows ? tokens.of_row[first_row + lane] : 0;
     for (int step = 1; step < kWarpSize; step *= 2) {
       const int left = __shfl_up_sync(kFullWarp, end, static_cast<unsigned>(step));
       if (lane >= step) end += left;

@@ -75,9 +75,17 @@ class ScaledPair {
 };
 
 template <typename Real>
-ScaledPair<Real> info_nce_pair(const InfoNce<Real>& job, Carver<Real>& values,
+ScaledPair<Real> info_nce_pair(const InfoNceParams<Real>& params, Carver<Real>& values,
                                Carver<std::int32_t>& indices) {
-  return {job.a, job.b, job.batch, job.depth, job.temperature, job.cosine, 0, values, indices};
+  return {params.views[0],
+          params.views[1],
+          params.batch,
+          static_cast<int>(params.width),
+          params.temperature,
+          params.cosine,
+          0,
+          values,
+          indices};
 }
 
 // The parts of `contrast`: three pairs of plain products with their regularisers, and L_cl1's pair.
@@ -86,137 +94,165 @@ struct ContrastParts {
   SimilarityPlan<Real> meta;
   std::optional<ScaledPair<Real>> cl1;
 
-  ContrastParts(const Contrast<Real>& job, Carver<Real>& values, Carver<std::int32_t>& indices)
-      : meta({{job.views[0], job.depth},
-              {job.views[1], job.depth},
-              {job.views[2], job.depth},
-              {job.views[3], job.depth}},
-             {{2, 3, 1, 2}, {0, 3, 1, 2}, {1, 2, 1, 2}}, static_cast<int>(job.batch), Real(1),
+  ContrastParts(const ContrastParams<Real>& params, Carver<Real>& values,
+                Carver<std::int32_t>& indices)
+      : meta({view(params, 0), view(params, 1), view(params, 2), view(params, 3)},
+             {{2, 3, 1, 2}, {0, 3, 1, 2}, {1, 2, 1, 2}}, static_cast<int>(params.batch), Real(1),
              values, indices) {
-    if (!job.cl1) return;
-    cl1.emplace(job.views[0], job.views[1], job.batch, job.depth, job.temperature, job.cosine, 0,
-                values, indices);
+    if (!params.cl1) return;
+    cl1.emplace(params.views[0], params.views[1], params.batch, static_cast<int>(params.width),
+                params.temperature, params.cosine, 0, values, indices);
+  }
+
+  static View<Real> view(const ContrastParams<Real>& params, int which) {
+    return {params.views[which], static_cast<int>(params.width)};
   }
 };
+
+// The state of the forward pass as the plans take it; the backward pass only reads it.
+template <typename Number>
+Carver<Number> reader_of(const Number* state) {
+  return Carver<Number>(const_cast<Number*>(state));
+}
+
+template <typename Real>
+Gradients<Real> gradients_of(std::int64_t batch, std::int64_t width) {
+  Gradients<Real> gradients{};
+  gradients.batch = static_cast<int>(batch);
+  gradients.depth = static_cast<int>(width);
+  return gradients;
+}
+
+template <typename Real>
+Statistics<Real> statistics_of(std::int64_t batch, std::int64_t width) {
+  Statistics<Real> strips{};
+  strips.batch = static_cast<int>(batch);
+  strips.depth = static_cast<int>(width);
+  return strips;
+}
 
 }  // namespace
 
 template <typename Real>
-StateSize info_nce_state(const InfoNce<Real>& job) {
+std::int64_t info_nce_state_size(const InfoNceParams<Real>& params) {
   Carver<Real> values(nullptr);
   Carver<std::int32_t> indices(nullptr);
-  info_nce_pair(job, values, indices);
+  info_nce_pair(params, values, indices);
+  return values.used();
+}
+
+template <typename Real>
+SimilarityStateSize contrast_state_size(const ContrastParams<Real>& params) {
+  Carver<Real> values(nullptr);
+  Carver<std::int32_t> indices(nullptr);
+  ContrastParts<Real>(params, values, indices);
   return {values.used(), indices.used()};
 }
 
 template <typename Real>
-StateSize contrast_state(const Contrast<Real>& job) {
-  Carver<Real> values(nullptr);
+void info_nce_forward(const InfoNceParams<Real>& params, Real* loss, Real* saved,
+                      Context& context) {
+  if (saved == nullptr) saved = context.scratch<Real>(info_nce_state_size(params));
+  Carver<Real> carver(saved);
   Carver<std::int32_t> indices(nullptr);
-  ContrastParts<Real>(job, values, indices);
-  return {values.used(), indices.used()};
-}
-
-template <typename Real>
-void info_nce(const InfoNce<Real>& job, Real* values, Real* loss, void* stream) {
-  Carver<Real> carver(values);
-  Carver<std::int32_t> indices(nullptr);
-  const ScaledPair<Real> pair = info_nce_pair(job, carver, indices);
-  pair.normalise(stream);
-  Statistics<Real> strips{};
-  strips.batch = static_cast<int>(job.batch);
-  strips.depth = job.depth;
+  const ScaledPair<Real> pair = info_nce_pair(params, carver, indices);
+  pair.normalise(context.stream());
+  Statistics<Real> strips = statistics_of<Real>(params.batch, params.width);
   pair.plan().add_strips(strips);
-  similarity_statistics(strips, job.precision, stream);
+  similarity_statistics(strips, context.precision(), context.stream());
   Losses<Real> losses{};
-  losses.batch = static_cast<int>(job.batch);
+  losses.batch = static_cast<int>(params.batch);
   losses.losses = 1;
   losses.loss[0] = loss;
   pair.plan().add_pairs(losses);
-  similarity_losses(losses, stream);
+  similarity_losses(losses, context.stream());
 }
 
 template <typename Real>
-void info_nce_backward(const InfoNce<Real>& job, Real* values, const Real* grad_loss, Real* scratch,
-                       Real* const (&grads)[2], void* stream) {
-  Carver<Real> carver(values);
+void info_nce_backward(const InfoNceParams<Real>& params, const Real* saved,
+                       const InfoNceGradients<Real>& upstream, Context& context) {
+  Carver<Real> carver = reader_of(saved);
   Carver<std::int32_t> indices(nullptr);
-  const ScaledPair<Real> pair = info_nce_pair(job, carver, indices);
-  Gradients<Real> gradients{};
-  gradients.batch = static_cast<int>(job.batch);
-  gradients.depth = job.depth;
-  gradients.upstream[0] = grad_loss;
-  if (job.cosine) {
-    pair.backward(gradients, scratch, grads, false, job.precision, stream);
+  const ScaledPair<Real> pair = info_nce_pair(params, carver, indices);
+  Gradients<Real> gradients = gradients_of<Real>(params.batch, params.width);
+  gradients.upstream[0] = upstream.loss;
+  if (params.cosine) {
+    Real* scratch = context.scratch<Real>(2 * params.batch * params.width);
+    pair.backward(gradients, scratch, upstream.views, false, context.precision(), context.stream());
     return;
   }
   for (int side = 0; side < 2; ++side) {
-    if (grads[side] == nullptr) continue;
+    if (upstream.views[side] == nullptr) continue;
     GradientJob<Real>& view = gradients.view[gradients.views++];
-    view.grad_x = grads[side];
+    view.grad_x = upstream.views[side];
     pair.plan().add_terms(side, view);
   }
-  if (gradients.views > 0) similarity_gradients(gradients, job.precision, stream);
+  if (gradients.views > 0) similarity_gradients(gradients, context.precision(), context.stream());
 }
 
 template <typename Real>
-void contrast(const Contrast<Real>& job, Real* values, std::int32_t* indices,
-              Real* const (&losses)[3], void* stream) {
+void contrast_forward(const ContrastParams<Real>& params, const ContrastLosses<Real>& losses,
+                      Real* values, std::int32_t* indices, Context& context) {
+  if (values == nullptr) {
+    const SimilarityStateSize size = contrast_state_size(params);
+    values = context.scratch<Real>(size.values);
+    indices = context.scratch<std::int32_t>(size.indices);
+  }
   Carver<Real> carver(values);
   Carver<std::int32_t> index_carver(indices);
-  const ContrastParts<Real> parts(job, carver, index_carver);
-  Statistics<Real> strips{};
-  strips.batch = static_cast<int>(job.batch);
-  strips.depth = job.depth;
+  const ContrastParts<Real> parts(params, carver, index_carver);
+  Statistics<Real> strips = statistics_of<Real>(params.batch, params.width);
   parts.meta.add_strips(strips);
   Losses<Real> sums{};
-  sums.batch = static_cast<int>(job.batch);
+  sums.batch = static_cast<int>(params.batch);
   sums.losses = 3;
-  for (int i = 0; i < 3; ++i) sums.loss[i] = losses[i];
+  sums.loss[0] = losses.cl1, sums.loss[1] = losses.cl2, sums.loss[2] = losses.regulariser;
   parts.meta.add_pairs(sums);
   if (parts.cl1) {
-    parts.cl1->normalise(stream);
+    parts.cl1->normalise(context.stream());
     parts.cl1->plan().add_strips(strips);
     parts.cl1->plan().add_pairs(sums);
   }
-  similarity_statistics(strips, job.precision, stream);
-  similarity_losses(sums, stream);
+  similarity_statistics(strips, context.precision(), context.stream());
+  similarity_losses(sums, context.stream());
 }
 
 template <typename Real>
-void contrast_backward(const Contrast<Real>& job, Real* values, std::int32_t* indices,
-                       const Real* const (&grad_losses)[3], Real* scratch, Real* const (&grads)[4],
-                       void* stream) {
-  Carver<Real> carver(values);
-  Carver<std::int32_t> index_carver(indices);
-  const ContrastParts<Real> parts(job, carver, index_carver);
-  Gradients<Real> gradients{};
-  gradients.batch = static_cast<int>(job.batch);
-  gradients.depth = job.depth;
-  for (int i = 0; i < 3; ++i) gradients.upstream[i] = grad_losses[i];
-  const bool dot_cl1 = parts.cl1 && !job.cosine;
+void contrast_backward(const ContrastParams<Real>& params, const Real* values,
+                       const std::int32_t* indices, const ContrastGradients<Real>& upstream,
+                       Context& context) {
+  Carver<Real> carver = reader_of(values);
+  Carver<std::int32_t> index_carver = reader_of(indices);
+  const ContrastParts<Real> parts(params, carver, index_carver);
+  Gradients<Real> gradients = gradients_of<Real>(params.batch, params.width);
+  gradients.upstream[0] = upstream.cl1, gradients.upstream[1] = upstream.cl2;
+  gradients.upstream[2] = upstream.regulariser;
+  const bool dot_cl1 = parts.cl1 && !params.cosine;
   for (int which = 0; which < 4; ++which) {
-    if (grads[which] == nullptr) continue;
+    if (upstream.views[which] == nullptr) continue;
     GradientJob<Real>& view = gradients.view[gradients.views++];
-    view.grad_x = grads[which];
+    view.grad_x = upstream.views[which];
     parts.meta.add_terms(which, view);
     if (dot_cl1 && which < 2) parts.cl1->plan().add_terms(which, view);
   }
-  if (gradients.views > 0) similarity_gradients(gradients, job.precision, stream);
-  if (parts.cl1 && job.cosine) {
-    parts.cl1->backward(gradients, scratch, {grads[0], grads[1]}, true, job.precision, stream);
+  if (gradients.views > 0) similarity_gradients(gradients, context.precision(), context.stream());
+  if (parts.cl1 && params.cosine) {
+    Real* scratch = context.scratch<Real>(2 * params.batch * params.width);
+    parts.cl1->backward(gradients, scratch, {upstream.views[0], upstream.views[1]}, true,
+                        context.precision(), context.stream());
   }
 }
 
-#define MCLREC_INSTANTIATE(Real)                                                                 \
-  template StateSize info_nce_state(const InfoNce<Real>&);                                       \
-  template StateSize contrast_state(const Contrast<Real>&);                                      \
-  template void info_nce(const InfoNce<Real>&, Real*, Real*, void*);                             \
-  template void info_nce_backward(const InfoNce<Real>&, Real*, const Real*, Real*,               \
-                                  Real* const(&)[2], void*);                                     \
-  template void contrast(const Contrast<Real>&, Real*, std::int32_t*, Real* const(&)[3], void*); \
-  template void contrast_backward(const Contrast<Real>&, Real*, std::int32_t*,                   \
-                                  const Real* const(&)[3], Real*, Real* const(&)[4], void*);
+#define MCLREC_INSTANTIATE(Real)                                                                  \
+  template std::int64_t info_nce_state_size(const InfoNceParams<Real>&);                          \
+  template SimilarityStateSize contrast_state_size(const ContrastParams<Real>&);                  \
+  template void info_nce_forward(const InfoNceParams<Real>&, Real*, Real*, Context&);             \
+  template void info_nce_backward(const InfoNceParams<Real>&, const Real*,                        \
+                                  const InfoNceGradients<Real>&, Context&);                       \
+  template void contrast_forward(const ContrastParams<Real>&, const ContrastLosses<Real>&, Real*, \
+                                 std::int32_t*, Context&);                                        \
+  template void contrast_backward(const ContrastParams<Real>&, const Real*, const std::int32_t*,  \
+                                  const ContrastGradients<Real>&, Context&);
 MCLREC_INSTANTIATE(float)
 MCLREC_INSTANTIATE(double)
 #undef MCLREC_INSTANTIATE

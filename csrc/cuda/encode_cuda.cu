@@ -1,5 +1,5 @@
 // The encoder's forward and backward pass as launches (SASRec's post-norm blocks, Kang & McAuley
-// 2018, as RecBole writes it; see reference/encode.py for the mathematics). Host code only.
+// 2018, as RecBole writes it; see ops/torch/encode.py for the mathematics). Host code only.
 //
 // Launches at two layers: 18 forward, 22 backward (weight gradients of all layers in one, their
 // sums in one). Each is a few microseconds at B = 256, so a captured CUDA graph pays.
@@ -14,18 +14,16 @@
 namespace mclrec::cuda {
 namespace {
 
-// One layer's weights or gradients, in the order of kLayerWeights.
+// One layer's weights or gradients.
 template <typename Pointer>
-struct LayerPointers {
-  Pointer query, query_bias, key, key_bias, value, value_bias, output, output_bias;
-  Pointer norm1, norm1_bias, inner, inner_bias, outer, outer_bias, norm2, norm2_bias;
+class LayerPointers {
+ public:
+  LayerPointers(Pointer const* all, int layer)
+      : first_(all + kFirstLayerWeight + layer * kLayerWeights) {}
+  Pointer operator[](EncodeLayerWeight weight) const { return first_[weight]; }
 
-  LayerPointers(Pointer const* all, int layer) {
-    Pointer const* p = all + kEmbeddingWeights + layer * kLayerWeights;
-    query = p[0], query_bias = p[1], key = p[2], key_bias = p[3], value = p[4], value_bias = p[5];
-    output = p[6], output_bias = p[7], norm1 = p[8], norm1_bias = p[9], inner = p[10];
-    inner_bias = p[11], outer = p[12], outer_bias = p[13], norm2 = p[14], norm2_bias = p[15];
-  }
+ private:
+  Pointer const* first_;
 };
 
 // C = A W^T + bias for one weight matrix.
@@ -68,15 +66,21 @@ DenseInputGradient<Real> one_input_gradient(const RowCount& rows, int depth, int
 template <typename Real>
 class Forward {
  public:
-  Forward(const Encode<Real>& job, void* stream)
-      : job_(job), shape_(job.shape), stream_(stream), carver_(job.workspace) {
-    saved_ = carve_saved(shape_, carver_);
-  }
+  Forward(const EncodeParams<Real>& params, Real* h, Real* saved, const Context& context)
+      : weights_(params.weights),
+        options_(params.options),
+        shape_(params.sizes, params.batch),
+        h_(h),
+        precision_(context.precision()),
+        stream_(context.stream()),
+        carver_(saved),
+        saved_(carve_saved(shape_, carver_)) {}
 
   void run() {
     const Packed& packed = shape_.packed;
-    embed(Embed<Real>{packed, job_.weights[0], job_.weights[1], shape_.classes, shape_.places,
-                      job_.weights[2], job_.weights[3], shape_.depth, shape_.eps,
+    embed(Embed<Real>{packed, weights_[kItemEmbedding], weights_[kPositionEmbedding],
+                      shape_.classes, shape_.places, weights_[kEmbeddingNorm],
+                      weights_[kEmbeddingNormBias], shape_.depth, options_.eps,
                       hidden(0, kSiteEmbedding), saved_.x, saved_.norm, saved_.sequence},
           stream_);
     const Real* x = saved_.x;
@@ -89,59 +93,58 @@ class Forward {
     }
     const int layer = shape_.layers - 1;
     last_attention(x, layer);
-    saved_.last.block.out = job_.h;
+    saved_.last.block.out = h_;
     const Rows rows{{packed.sequences, nullptr}, packed.offsets, nullptr, packed.capacity};
     after_attention(rows, saved_.last.rows, layer, saved_.last.block);
   }
 
  private:
   Dropout hidden(int layer, DropoutSite site) const {
-    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site,
-                        shape_.counter);
+    return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site);
   }
   Dropout attention(int layer) const {
-    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer, kSiteAttention,
-                        shape_.counter);
+    return dropout_site(options_.attention_dropout, options_.seed, options_.update, layer,
+                        kSiteAttention);
   }
 
   void full_attention(const Real* x, int layer, FullSaved<Real>& full) {
-    const LayerPointers<const Real*> w(job_.weights, layer);
+    const LayerPointers<const Real*> w(weights_, layer);
     const int depth = shape_.depth;
     Dense<Real> qkv =
-        one_dense(shape_.packed.tokens(), depth, depth, x, w.query, w.query_bias, full.qkv);
+        one_dense(shape_.packed.tokens(), depth, depth, x, w[kQuery], w[kQueryBias], full.qkv);
     qkv.products = 3;
     qkv.listed = true;
-    qkv.w[1] = w.key, qkv.w[2] = w.value;
-    qkv.bias[1] = w.key_bias, qkv.bias[2] = w.value_bias;
+    qkv.w[1] = w[kKey], qkv.w[2] = w[kValue];
+    qkv.bias[1] = w[kKeyBias], qkv.bias[2] = w[kValueBias];
     qkv.c[1] = full.qkv + depth, qkv.c[2] = full.qkv + 2 * depth;
     qkv.c_stride = 3 * depth;
-    dense(qkv, shape_.precision, stream_);
+    dense(qkv, precision_, stream_);
     packed_attention(attention_job(shape_, full, attention(layer)), stream_);
   }
 
   // Attention of the last tokens with absorbed keys and values; leaves block.context.
   void last_attention(const Real* x, int layer) {
-    const LayerPointers<const Real*> w(job_.weights, layer);
+    const LayerPointers<const Real*> w(weights_, layer);
     LastSaved<Real>& last = saved_.last;
     const int depth = shape_.depth, heads = shape_.heads, size = depth / heads;
     const RowCount rows{shape_.packed.sequences, nullptr};
     gather_last(shape_.packed, depth, x, last.rows, stream_);
-    dense(one_dense<Real>(rows, depth, depth, last.rows, w.query, w.query_bias, last.query),
-          shape_.precision, stream_);
+    dense(one_dense<Real>(rows, depth, depth, last.rows, w[kQuery], w[kQueryBias], last.query),
+          precision_, stream_);
     // u_h = W_k,h^T q_h; q . b_k is the same for every key and drops out of the softmax.
     DenseInputGradient<Real> absorb =
-        one_input_gradient<Real>(rows, size, depth, last.query, w.key, last.u);
+        one_input_gradient<Real>(rows, size, depth, last.query, w[kKey], last.u);
     absorb.products = heads;
     absorb.a_stride = depth;
     absorb.c_stride = static_cast<std::int64_t>(heads) * depth;
     absorb.a_step = size;
     absorb.w_step = static_cast<std::int64_t>(size) * depth;
     absorb.c_step = depth;
-    dense_input_gradient(absorb, shape_.precision, stream_);
+    dense_input_gradient(absorb, precision_, stream_);
     last_token_attention(last_job(shape_, x, last, attention(layer)), stream_);
     // context_h = W_v,h y_h + b_v,h mass_h.
-    Dense<Real> mix =
-        one_dense<Real>(rows, depth, size, last.mixture, w.value, w.value_bias, last.block.context);
+    Dense<Real> mix = one_dense<Real>(rows, depth, size, last.mixture, w[kValue], w[kValueBias],
+                                      last.block.context);
     mix.products = heads;
     mix.a_stride = static_cast<std::int64_t>(heads) * depth;
     mix.c_stride = depth;
@@ -149,31 +152,31 @@ class Forward {
     mix.w_step = static_cast<std::int64_t>(size) * depth;
     mix.bias_step = mix.c_step = size;
     mix.bias_scale = last.mass;
-    dense(mix, shape_.precision, stream_);
+    dense(mix, precision_, stream_);
   }
 
   // Output projection, residual, norm, feed-forward, residual, norm.
   void after_attention(const Rows& rows, const Real* x, int layer, BlockSaved<Real>& block) {
-    const LayerPointers<const Real*> w(job_.weights, layer);
+    const LayerPointers<const Real*> w(weights_, layer);
     const int depth = shape_.depth, inner = shape_.inner;
-    dense(one_dense<Real>(rows.count, depth, depth, block.context, w.output, w.output_bias,
+    dense(one_dense<Real>(rows.count, depth, depth, block.context, w[kOutput], w[kOutputBias],
                           saved_.sublayer),
-          shape_.precision, stream_);
-    residual_norm(
-        ResidualNorm<Real>{rows, depth, x, saved_.sublayer, w.norm1, w.norm1_bias, shape_.eps,
-                           hidden(layer, kSiteAttentionOutput), block.x1, block.norm1},
-        stream_);
+          precision_, stream_);
+    residual_norm(ResidualNorm<Real>{rows, depth, x, saved_.sublayer, w[kAttentionNorm],
+                                     w[kAttentionNormBias], options_.eps,
+                                     hidden(layer, kSiteAttentionOutput), block.x1, block.norm1},
+                  stream_);
     Dense<Real> feed =
-        one_dense<Real>(rows.count, depth, inner, block.x1, w.inner, w.inner_bias, block.active);
+        one_dense<Real>(rows.count, depth, inner, block.x1, w[kInner], w[kInnerBias], block.active);
     feed.pre = block.pre;
-    dense(feed, shape_.precision, stream_);
-    dense(one_dense<Real>(rows.count, inner, depth, block.active, w.outer, w.outer_bias,
+    dense(feed, precision_, stream_);
+    dense(one_dense<Real>(rows.count, inner, depth, block.active, w[kOuter], w[kOuterBias],
                           saved_.sublayer),
-          shape_.precision, stream_);
-    residual_norm(
-        ResidualNorm<Real>{rows, depth, block.x1, saved_.sublayer, w.norm2, w.norm2_bias,
-                           shape_.eps, hidden(layer, kSiteFeedForward), block.out, block.norm2},
-        stream_);
+          precision_, stream_);
+    residual_norm(ResidualNorm<Real>{rows, depth, block.x1, saved_.sublayer, w[kFeedForwardNorm],
+                                     w[kFeedForwardNormBias], options_.eps,
+                                     hidden(layer, kSiteFeedForward), block.out, block.norm2},
+                  stream_);
   }
 
  public:
@@ -202,8 +205,11 @@ class Forward {
   }
 
  private:
-  const Encode<Real>& job_;
-  const EncodeShape& shape_;
+  const Real* const* weights_;
+  EncodeOptions options_;
+  EncodeShape shape_;
+  Real* h_;
+  Precision precision_;
   void* stream_;
   Carver<Real> carver_;
   EncodeSaved<Real> saved_;
@@ -225,7 +231,7 @@ class WeightWork {
     if (products_.jobs == kMaxWeightJobs) flush();
     const int split = weight_split_rows(rows.capacity);
     const std::int64_t numbers = static_cast<std::int64_t>(n) * k + n;
-    const std::int64_t stride = (numbers + 3) / 4 * 4;
+    const std::int64_t stride = round_up(numbers, 4);
     Real* partial = partials_.take(splits_of(rows.capacity, split) * stride);
     products_.job[products_.jobs++] = {dy,      x,      dy_stride,  x_stride,
                                        n,       k,      rows,       split,
@@ -269,18 +275,33 @@ class WeightWork {
   std::vector<SumJob<Real>> later_;
 };
 
+// Numbers of the backward pass's scratch.
+template <typename Real>
+std::int64_t scratch_size(const EncodeShape& shape) {
+  Carver<Real> carver(nullptr);
+  carve_scratch(shape, carver);
+  return carver.used() + partial_numbers(shape);
+}
+
 template <typename Real>
 class Backward {
  public:
-  Backward(const EncodeBackward<Real>& job, void* stream)
-      : job_(job),
-        shape_(job.shape),
-        stream_(stream),
-        saved_carver_(job.workspace),
-        carver_(job.scratch),
+  Backward(const EncodeParams<Real>& params, const Real* grad_h, const Real* saved,
+           Real* const* grads, Context& context)
+      : weights_(params.weights),
+        grad_h_(grad_h),
+        grads_(grads),
+        options_(params.options),
+        shape_(params.sizes, params.batch),
+        precision_(context.precision()),
+        stream_(context.stream()),
+        // The carver hands out what may be written; nothing here is.
+        saved_carver_(const_cast<Real*>(saved)),
+        carver_(context.scratch<Real>(scratch_size<Real>(shape_))),
         saved_(carve_saved(shape_, saved_carver_)),
         scratch_(carve_scratch(shape_, carver_)),
-        weights_(carver_, shape_.precision, stream) {}
+        work_(carver_, precision_, stream_),
+        tokens_(sorted_tokens(context)) {}
 
   void run() {
     const Packed& packed = shape_.packed;
@@ -291,28 +312,29 @@ class Backward {
     // The embedding: dropout after its LayerNorm, then sums over the tokens of an item or position.
     Real* grad_tokens = scratch_.residual1;
     norm_backward(
-        NormBackward<Real>{
-            tokens, shape_.depth, scratch_.grad_out, job_.weights[2], saved_.norm,
-            hidden(0, kSiteEmbedding), true, grad_tokens, nullptr, norm_split_rows(packed.capacity),
-            weights_.add_norm(packed.tokens(), shape_.depth, job_.grads[2], job_.grads[3])},
+        NormBackward<Real>{tokens, shape_.depth, scratch_.grad_out, weights_[kEmbeddingNorm],
+                           saved_.norm, hidden(0, kSiteEmbedding), true, grad_tokens, nullptr,
+                           norm_split_rows(packed.capacity),
+                           work_.add_norm(packed.tokens(), shape_.depth, grads_[kEmbeddingNorm],
+                                          grads_[kEmbeddingNormBias])},
         stream_);
-    item_gradient(packed, shape_.depth, shape_.classes, grad_tokens, job_.sorted_keys, job_.order,
-                  job_.grads[0], stream_);
-    position_gradient(packed, shape_.depth, shape_.places, grad_tokens, job_.grads[1], stream_);
-    weights_.finish();
-    if (carver_.used() > encode_backward_scratch<Real>(shape_)) {
+    item_gradient(packed, shape_.depth, shape_.classes, grad_tokens, tokens_.keys, tokens_.order,
+                  grads_[kItemEmbedding], stream_);
+    position_gradient(packed, shape_.depth, shape_.places, grad_tokens, grads_[kPositionEmbedding],
+                      stream_);
+    work_.finish();
+    if (carver_.used() > scratch_size<Real>(shape_)) {
       throw std::logic_error("encode_backward: the scratch was estimated too small");
     }
   }
 
  private:
   Dropout hidden(int layer, DropoutSite site) const {
-    return dropout_site(shape_.hidden_dropout, shape_.seed, shape_.update, layer, site,
-                        shape_.counter);
+    return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site);
   }
   Dropout attention(int layer) const {
-    return dropout_site(shape_.attention_dropout, shape_.seed, shape_.update, layer, kSiteAttention,
-                        shape_.counter);
+    return dropout_site(options_.attention_dropout, options_.seed, options_.update, layer,
+                        kSiteAttention);
   }
   const Real* input_of(int layer) const {
     return layer == 0 ? saved_.x : saved_.full[static_cast<std::size_t>(layer) - 1].block.out;
@@ -322,45 +344,47 @@ class Backward {
   // the residual that bypasses the attention (scratch.residual1).
   void after_attention(const Rows& rows, const Real* grad, int layer, const BlockSaved<Real>& saved,
                        Real* grad_context) {
-    const LayerPointers<const Real*> w(job_.weights, layer);
-    const LayerPointers<Real*> g(job_.grads, layer);
+    const LayerPointers<const Real*> w(weights_, layer);
+    const LayerPointers<Real*> g(grads_, layer);
     const BlockGradients<Real>& kept = scratch_.blocks[static_cast<std::size_t>(layer)];
     const RowCount& count = rows.count;
     const int depth = shape_.depth, inner = shape_.inner;
     const int split = norm_split_rows(count.capacity);
     norm_backward(
-        NormBackward<Real>{rows, depth, grad, w.norm2, saved.norm2, hidden(layer, kSiteFeedForward),
-                           false, scratch_.residual2, kept.outer, split,
-                           weights_.add_norm(count, depth, g.norm2, g.norm2_bias)},
+        NormBackward<Real>{
+            rows, depth, grad, w[kFeedForwardNorm], saved.norm2, hidden(layer, kSiteFeedForward),
+            false, scratch_.residual2, kept.outer, split,
+            work_.add_norm(count, depth, g[kFeedForwardNorm], g[kFeedForwardNormBias])},
         stream_);
     DenseInputGradient<Real> active =
-        one_input_gradient<Real>(count, depth, inner, kept.outer, w.outer, kept.inner);
+        one_input_gradient<Real>(count, depth, inner, kept.outer, w[kOuter], kept.inner);
     active.pre = saved.pre;
-    dense_input_gradient(active, shape_.precision, stream_);
+    dense_input_gradient(active, precision_, stream_);
     DenseInputGradient<Real> x1 =
-        one_input_gradient<Real>(count, inner, depth, kept.inner, w.inner, scratch_.grad_x1);
+        one_input_gradient<Real>(count, inner, depth, kept.inner, w[kInner], scratch_.grad_x1);
     x1.add = scratch_.residual2;
-    dense_input_gradient(x1, shape_.precision, stream_);
-    norm_backward(NormBackward<Real>{rows, depth, scratch_.grad_x1, w.norm1, saved.norm1,
-                                     hidden(layer, kSiteAttentionOutput), false, scratch_.residual1,
-                                     kept.attended, split,
-                                     weights_.add_norm(count, depth, g.norm1, g.norm1_bias)},
-                  stream_);
+    dense_input_gradient(x1, precision_, stream_);
+    norm_backward(
+        NormBackward<Real>{rows, depth, scratch_.grad_x1, w[kAttentionNorm], saved.norm1,
+                           hidden(layer, kSiteAttentionOutput), false, scratch_.residual1,
+                           kept.attended, split,
+                           work_.add_norm(count, depth, g[kAttentionNorm], g[kAttentionNormBias])},
+        stream_);
     dense_input_gradient(
-        one_input_gradient<Real>(count, depth, depth, kept.attended, w.output, grad_context),
-        shape_.precision, stream_);
-    weights_.add(count, kept.outer, depth, depth, saved.active, inner, inner, g.outer,
-                 g.outer_bias);
-    weights_.add(count, kept.inner, inner, inner, saved.x1, depth, depth, g.inner, g.inner_bias);
-    weights_.add(count, kept.attended, depth, depth, saved.context, depth, depth, g.output,
-                 g.output_bias);
+        one_input_gradient<Real>(count, depth, depth, kept.attended, w[kOutput], grad_context),
+        precision_, stream_);
+    work_.add(count, kept.outer, depth, depth, saved.active, inner, inner, g[kOuter],
+              g[kOuterBias]);
+    work_.add(count, kept.inner, inner, inner, saved.x1, depth, depth, g[kInner], g[kInnerBias]);
+    work_.add(count, kept.attended, depth, depth, saved.context, depth, depth, g[kOutput],
+              g[kOutputBias]);
   }
 
   // Leaves the gradient of the last layer's input, [T, D], in scratch.grad_out.
   void last_layer() {
     const int layer = shape_.layers - 1;
-    const LayerPointers<const Real*> w(job_.weights, layer);
-    const LayerPointers<Real*> g(job_.grads, layer);
+    const LayerPointers<const Real*> w(weights_, layer);
+    const LayerPointers<Real*> g(grads_, layer);
     const LastSaved<Real>& last = saved_.last;
     const Packed& packed = shape_.packed;
     const RowCount count{packed.sequences, nullptr};
@@ -368,54 +392,54 @@ class Backward {
     const int depth = shape_.depth, heads = shape_.heads, size = depth / heads;
     const std::int64_t wide = static_cast<std::int64_t>(heads) * depth;
     const std::int64_t head_weights = static_cast<std::int64_t>(size) * depth;
-    after_attention(rows, job_.grad_h, layer, last.block, scratch_.last_context);
+    after_attention(rows, grad_h_, layer, last.block, scratch_.last_context);
 
     DenseInputGradient<Real> mixture = one_input_gradient<Real>(
-        count, size, depth, scratch_.last_context, w.value, scratch_.grad_mixture);
+        count, size, depth, scratch_.last_context, w[kValue], scratch_.grad_mixture);
     mixture.products = heads;
     mixture.a_stride = depth;
     mixture.c_stride = wide;
     mixture.a_step = size;
     mixture.w_step = head_weights;
     mixture.c_step = depth;
-    dense_input_gradient(mixture, shape_.precision, stream_);
+    dense_input_gradient(mixture, precision_, stream_);
     last_token_attention_backward(
         LastTokenBackward<Real>{
             Forward<Real>::last_job(shape_, input_of(layer), last, attention(layer)),
-            scratch_.grad_mixture, scratch_.last_context, w.value_bias, scratch_.grad_scores,
+            scratch_.grad_mixture, scratch_.last_context, w[kValueBias], scratch_.grad_scores,
             scratch_.dropped, scratch_.grad_u, scratch_.grad_out},
         stream_);
     // u_h = W_k,h^T q_h, so dq_h = W_k,h du_h and dW_k,h = q_h du_h^T.
     Dense<Real> query =
-        one_dense<Real>(count, depth, size, scratch_.grad_u, w.key, nullptr, scratch_.grad_query);
+        one_dense<Real>(count, depth, size, scratch_.grad_u, w[kKey], nullptr, scratch_.grad_query);
     query.products = heads;
     query.a_stride = wide;
     query.c_stride = depth;
     query.a_step = depth;
     query.w_step = head_weights;
     query.c_step = size;
-    dense(query, shape_.precision, stream_);
+    dense(query, precision_, stream_);
     DenseInputGradient<Real> input = one_input_gradient<Real>(
-        count, depth, depth, scratch_.grad_query, w.query, scratch_.grad_rows);
+        count, depth, depth, scratch_.grad_query, w[kQuery], scratch_.grad_rows);
     input.add = scratch_.residual1;
-    dense_input_gradient(input, shape_.precision, stream_);
+    dense_input_gradient(input, precision_, stream_);
     add_to_last(packed, depth, scratch_.grad_rows, scratch_.grad_out, stream_);
 
-    weights_.add(count, scratch_.grad_query, depth, depth, last.rows, depth, depth, g.query,
-                 g.query_bias);
+    work_.add(count, scratch_.grad_query, depth, depth, last.rows, depth, depth, g[kQuery],
+              g[kQueryBias]);
     for (int head = 0; head < heads; ++head) {
-      weights_.add(count, last.query + head * size, depth, size, scratch_.grad_u + head * depth,
-                   wide, depth, g.key + head * head_weights, nullptr);
-      weights_.add(count, scratch_.last_context + head * size, depth, size,
-                   last.mixture + head * depth, wide, depth, g.value + head * head_weights,
-                   g.value_bias + head * size, last.mass + head, heads);
+      work_.add(count, last.query + head * size, depth, size, scratch_.grad_u + head * depth, wide,
+                depth, g[kKey] + head * head_weights, nullptr);
+      work_.add(count, scratch_.last_context + head * size, depth, size,
+                last.mixture + head * depth, wide, depth, g[kValue] + head * head_weights,
+                g[kValueBias] + head * size, last.mass + head, heads);
     }
   }
 
   // From scratch.grad_out, the gradient of the layer's output, to that of its input, in its place.
   void full_layer(const Rows& rows, int layer) {
-    const LayerPointers<const Real*> w(job_.weights, layer);
-    const LayerPointers<Real*> g(job_.grads, layer);
+    const LayerPointers<const Real*> w(weights_, layer);
+    const LayerPointers<Real*> g(grads_, layer);
     const FullSaved<Real>& full = saved_.full[static_cast<std::size_t>(layer)];
     Real* grad_qkv = scratch_.grad_qkv[static_cast<std::size_t>(layer)];
     const int depth = shape_.depth;
@@ -426,63 +450,74 @@ class Backward {
                                 grad_qkv + 2 * depth, 3 * static_cast<std::int64_t>(depth)},
         stream_);
     DenseInputGradient<Real> input =
-        one_input_gradient<Real>(rows.count, depth, depth, grad_qkv, w.query, scratch_.grad_out);
+        one_input_gradient<Real>(rows.count, depth, depth, grad_qkv, w[kQuery], scratch_.grad_out);
     input.terms = 3;
     input.a[1] = grad_qkv + depth, input.a[2] = grad_qkv + 2 * depth;
-    input.w[1] = w.key, input.w[2] = w.value;
+    input.w[1] = w[kKey], input.w[2] = w[kValue];
     input.a_stride = 3 * depth;
     input.add = scratch_.residual1;
-    dense_input_gradient(input, shape_.precision, stream_);
-    Real* const grads[3] = {g.query, g.key, g.value};
-    Real* const bias_grads[3] = {g.query_bias, g.key_bias, g.value_bias};
+    dense_input_gradient(input, precision_, stream_);
+    Real* const grads[3] = {g[kQuery], g[kKey], g[kValue]};
+    Real* const bias_grads[3] = {g[kQueryBias], g[kKeyBias], g[kValueBias]};
     for (int i = 0; i < 3; ++i) {
-      weights_.add(rows.count, grad_qkv + i * depth, 3 * depth, depth, input_of(layer), depth,
-                   depth, grads[i], bias_grads[i]);
+      work_.add(rows.count, grad_qkv + i * depth, 3 * depth, depth, input_of(layer), depth, depth,
+                grads[i], bias_grads[i]);
     }
   }
 
-  const EncodeBackward<Real>& job_;
-  const EncodeShape& shape_;
+  // Tokens in the order of their items, if there are too many to search; see item_gradient.
+  SortedKeys sorted_tokens(Context& context) const {
+    const std::int64_t capacity = shape_.packed.capacity;
+    if (capacity <= kItemScanTokens) return {};
+    auto* const keys = context.scratch<std::int32_t>(capacity);
+    token_keys(shape_.packed, shape_.classes, keys, context.stream());
+    return context.sort(keys, capacity);
+  }
+
+  const Real* const* weights_;
+  const Real* grad_h_;
+  Real* const* grads_;
+  EncodeOptions options_;
+  EncodeShape shape_;
+  Precision precision_;
   void* stream_;
   Carver<Real> saved_carver_, carver_;
   EncodeSaved<Real> saved_;
   EncodeScratch<Real> scratch_;
-  WeightWork<Real> weights_;
+  WeightWork<Real> work_;
+  SortedKeys tokens_;
 };
 
 }  // namespace
 
 template <typename Real>
-std::int64_t encode_workspace(const EncodeShape& shape) {
+std::int64_t encode_saved_size(const EncodeSizes& sizes) {
   Carver<Real> carver(nullptr);
-  carve_saved(shape, carver);
+  carve_saved(EncodeShape(sizes, {}), carver);
   return carver.used();
 }
 
 template <typename Real>
-std::int64_t encode_backward_scratch(const EncodeShape& shape) {
-  Carver<Real> carver(nullptr);
-  carve_scratch(shape, carver);
-  return carver.used() + partial_numbers(shape);
+void encode_forward(const EncodeParams<Real>& params, Real* h, Real* saved, Context& context) {
+  if (params.sizes.sequences == 0) return;
+  if (saved == nullptr) saved = context.scratch<Real>(encode_saved_size<Real>(params.sizes));
+  Forward<Real>(params, h, saved, context).run();
 }
 
 template <typename Real>
-void encode(const Encode<Real>& job, void* stream) {
-  Forward<Real>(job, stream).run();
+void encode_backward(const EncodeParams<Real>& params, const Real* grad_h, const Real* saved,
+                     Real* const* grads, bool, Context& context) {
+  if (params.sizes.sequences == 0) return;
+  Backward<Real>(params, grad_h, saved, grads, context).run();
 }
 
-template <typename Real>
-void encode_backward(const EncodeBackward<Real>& job, void* stream) {
-  Backward<Real>(job, stream).run();
-}
-
-template std::int64_t encode_workspace<float>(const EncodeShape&);
-template std::int64_t encode_workspace<double>(const EncodeShape&);
-template std::int64_t encode_backward_scratch<float>(const EncodeShape&);
-template std::int64_t encode_backward_scratch<double>(const EncodeShape&);
-template void encode(const Encode<float>&, void*);
-template void encode(const Encode<double>&, void*);
-template void encode_backward(const EncodeBackward<float>&, void*);
-template void encode_backward(const EncodeBackward<double>&, void*);
+#define MCLREC_INSTANTIATE(Real)                                                                   \
+  template std::int64_t encode_saved_size<Real>(const EncodeSizes&);                               \
+  template void encode_forward(const EncodeParams<Real>&, Real*, Real*, Context&);                 \
+  template void encode_backward(const EncodeParams<Real>&, const Real*, const Real*, Real* const*, \
+                                bool, Context&);
+MCLREC_INSTANTIATE(float)
+MCLREC_INSTANTIATE(double)
+#undef MCLREC_INSTANTIATE
 
 }  // namespace mclrec::cuda

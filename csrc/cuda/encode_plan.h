@@ -4,11 +4,28 @@
 #include <algorithm>
 #include <vector>
 
+#include "../shared/encode.h"
 #include "carver.h"
-#include "encode_cuda.h"
 #include "norm_cuda.h"
 
 namespace mclrec::cuda {
+
+// The shape of a call as the kernels count it.
+struct EncodeShape {
+  Packed packed;
+  std::int64_t classes, places;  // V, P
+  int depth, inner;              // D, F
+  int heads, layers;
+
+  EncodeShape(const EncodeSizes& sizes, const EncodeBatch& batch)
+      : packed{batch.items, batch.positions, batch.offsets, sizes.capacity, sizes.sequences},
+        classes(sizes.items),
+        places(sizes.positions),
+        depth(static_cast<int>(sizes.hidden)),
+        inner(static_cast<int>(sizes.inner)),
+        heads(static_cast<int>(sizes.heads)),
+        layers(static_cast<int>(sizes.layers)) {}
+};
 
 // What both kinds of layer keep from the attention's context on. R rows: T tokens or S last tokens.
 template <typename Real>
@@ -101,7 +118,7 @@ inline int norm_split_rows(std::int64_t capacity) {
   return static_cast<int>(std::max<std::int64_t>(64, (capacity / 256 + 8) / 8 * 8));
 }
 inline std::int64_t splits_of(std::int64_t rows, int rows_per_split) {
-  return std::max<std::int64_t>(1, (rows + rows_per_split - 1) / rows_per_split);
+  return std::max<std::int64_t>(1, ceil_div(rows, rows_per_split));
 }
 
 // Gradients a layer keeps until the weight gradients are taken, all layers at once.

@@ -18,8 +18,8 @@ struct Dropout {
   std::uint64_t seed;
   std::uint32_t stream, update, threshold;
   double scale;  // 1 / (1 - p)
-  // Where the update's number lies on the device, or null: it is `update`. A CUDA graph repeats the
-  // arguments of its launches, so what must differ from replay to replay is read from memory.
+  // Where the update's number lies on the device; null once it was read into `update`. A CUDA graph
+  // repeats the arguments of its launches, so what must differ from replay to replay is in memory.
   const std::int64_t* counter = nullptr;
 
   MCLREC_HD std::uint32_t number() const {
@@ -29,11 +29,11 @@ struct Dropout {
   MCLREC_HD Dropout read() const { return {seed, stream, number(), threshold, scale}; }
 };
 
-inline Dropout dropout_site(double p, std::uint64_t seed, std::uint32_t update, int layer,
-                            DropoutSite site, const std::int64_t* counter = nullptr) {
+inline Dropout dropout_site(double p, std::uint64_t seed, const std::int64_t* counter, int layer,
+                            DropoutSite site) {
   return {seed,
           philox_stream(kStreamDropout, static_cast<std::uint32_t>(layer), site),
-          update,
+          0,
           p == 0.0   ? kKeepAll
           : p == 0.5 ? kHalf
                      : dropout_threshold(p),

@@ -1,70 +1,59 @@
 // Launchers of item_cross_entropy_kernel.cuh.
+#include "carver.h"
 #include "dense_cuda.h"
 #include "item_cross_entropy_kernel.cuh"
 
 namespace mclrec::cuda {
 namespace {
 
-std::int64_t rounded(std::int64_t count) { return (count + 3) / 4 * 4; }
-
 template <typename Product>
-void run(const ItemCrossEntropy<typename Product::Real>& job, void* stream_pointer) {
+void run(const ItemCrossEntropyParams<typename Product::Real>& params, Context& context) {
   using Real = typename Product::Real;
-  const auto stream = static_cast<cudaStream_t>(stream_pointer);
-  const Splits splits = strip_splits(job.batch, job.classes);
-  const std::int64_t parts = splits.count * rounded(job.batch);
-  Real* part_max = job.scratch;
-  Real* part_sum = part_max + parts;
-  Real* target_logit = part_sum + parts;
-  Real* row_max = target_logit + rounded(job.batch);
-  Real* row_scale = row_max + rounded(job.batch);
-  const ItemStrips<Real> strips{matrix_of(job.h, job.batch, job.depth, job.depth),
-                                matrix_of(job.items, job.classes, job.depth, job.depth),
-                                job.targets,
-                                splits,
-                                part_max,
-                                part_sum,
-                                target_logit,
-                                row_max,
-                                row_scale,
-                                row_scale + rounded(job.batch)};
-  const std::size_t bytes = strip_shared_bytes<Real>(job.depth);
-  const unsigned row_tiles = blocks_for(job.batch, kTile), pieces = blocks_for(job.depth, kTile);
+  const auto stream = static_cast<cudaStream_t>(context.stream());
+  const std::int64_t batch = params.rows, numbers = params.rows * params.width;
+  const int depth = static_cast<int>(params.width);
+  const Splits splits = strip_splits(batch, params.classes);
+  const auto strips = carve_from<Real>(context, [&](Carver<Real>& carver) {
+    return ItemStrips<Real>{matrix_of(params.h, batch, depth, depth),
+                            matrix_of(params.items, params.classes, depth, depth),
+                            params.targets,
+                            splits,
+                            carver.take(splits.count * batch),
+                            carver.take(splits.count * batch),
+                            carver.take(batch),
+                            carver.take(batch),
+                            carver.take(batch),
+                            carver.take(params.grad_h == nullptr ? 0 : splits.count * numbers)};
+  });
+  const std::size_t bytes = strip_shared_bytes<Real>(depth);
+  const unsigned row_tiles = blocks_for(batch, kTile), pieces = blocks_for(depth, kTile);
   const unsigned count = static_cast<unsigned>(splits.count);
   launch({dim3(row_tiles, count), kTileThreads, bytes, stream}, item_statistics_kernel<Product>,
          strips);
-  launch({1, kItemLossThreads, 0, stream}, item_loss_kernel<Real>, strips, job.loss);
-  if (job.grad_h != nullptr) {
+  launch({1, kItemLossThreads, 0, stream}, item_loss_kernel<Real>, strips, params.loss);
+  if (params.grad_h != nullptr) {
     launch({dim3(row_tiles, count, pieces), kTileThreads, bytes, stream},
            item_gradient_kernel<Product, false>, strips, strips.part_grad);
     Sums<Real> sums{};
-    const std::int64_t numbers = job.batch * job.depth;
     sums.jobs = 1;
-    sums.job[0] = {strips.part_grad, numbers, numbers, {splits.count, nullptr}, 1, job.grad_h};
-    sum_partials(sums, stream_pointer);
+    sums.job[0] = {strips.part_grad, numbers, numbers, {splits.count, nullptr}, 1, params.grad_h};
+    sum_partials(sums, context.stream());
   }
-  if (job.grad_items != nullptr) {
-    launch({dim3(blocks_for(job.classes, kTile), 1, pieces), kTileThreads, bytes, stream},
-           item_gradient_kernel<Product, true>, strips, job.grad_items);
+  if (params.grad_items != nullptr) {
+    launch({dim3(blocks_for(params.classes, kTile), 1, pieces), kTileThreads, bytes, stream},
+           item_gradient_kernel<Product, true>, strips, params.grad_items);
   }
 }
 
 }  // namespace
 
-std::int64_t item_cross_entropy_scratch(std::int64_t batch, std::int64_t classes, int depth,
-                                        bool grad_h) {
-  const Splits splits = strip_splits(batch, classes);
-  const std::int64_t grads = grad_h ? splits.count * batch * depth : 0;
-  return (2 * splits.count + 3) * rounded(batch) + grads;
-}
-
 template <>
-void item_cross_entropy(const ItemCrossEntropy<float>& job, void* stream) {
-  by_precision(job.precision, [&](auto product) { run<decltype(product)>(job, stream); });
+void item_cross_entropy(const ItemCrossEntropyParams<float>& params, Context& context) {
+  by_precision(context.precision(), [&](auto product) { run<decltype(product)>(params, context); });
 }
 template <>
-void item_cross_entropy(const ItemCrossEntropy<double>& job, void* stream) {
-  run<PlainProduct<double>>(job, stream);
+void item_cross_entropy(const ItemCrossEntropyParams<double>& params, Context& context) {
+  run<PlainProduct<double>>(params, context);
 }
 
 }  // namespace mclrec::cuda

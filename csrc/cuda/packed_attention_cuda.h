@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "../shared/packed_attention.h"
+#include "context.h"
 #include "encode_types.h"
 
 namespace mclrec::cuda {
@@ -20,11 +22,11 @@ struct Attention {
   const Real* key;
   const Real* value;
   std::int64_t stride;
-  const bool* visible;        // [T], or null
-  const std::int32_t* items;  // [T]: a token of item 0 is invisible; or null
-  Dropout dropout;            // of the probabilities
-  Real* out;                  // [T, H, d] contiguous
-  Real* lse;                  // [T, H] log-sum-exp of the scaled scores; -inf without visible key
+  const std::uint8_t* visible;  // [T], or null
+  const std::int32_t* items;    // [T]: a token of item 0 is invisible; or null
+  Dropout dropout;              // of the probabilities
+  Real* out;                    // [T, H, d] contiguous
+  Real* lse;                    // [T, H] log-sum-exp of the scaled scores; -inf without visible key
 };
 
 template <typename Real>
@@ -38,6 +40,16 @@ struct AttentionBackward {
   std::int64_t grad_stride;
 };
 
+// The operator. context: tokens outside the sequences are not touched, nor are their gradients.
+// Only the inputs are kept: backward makes the context and the log-sum-exps again.
+template <typename Real>
+void packed_attention_forward(const PackedAttentionParams<Real>& params, Real* out,
+                              Context& context);
+template <typename Real>
+void packed_attention_backward(const PackedAttentionParams<Real>& params, const Real* grad_out,
+                               Real* const (&grads)[3], Context& context);
+
+// A part of the encoder.
 template <typename Real>
 void packed_attention(const Attention<Real>& job, void* stream);
 template <typename Real>

@@ -46,7 +46,7 @@ struct Launch {
   cudaStream_t stream;
 };
 
-// A failed launch is found by check_launch() of the glue: kernels return nothing.
+// A failed launch is found by take_launch_error() of status_cuda.h: kernels return nothing.
 template <typename... Params, typename... Args>
 void launch(const Launch& shape, void (*kernel)(Params...), const Args&... args) {
   if (shape.shared_bytes > kDefaultSharedBytes) {

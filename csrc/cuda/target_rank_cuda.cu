@@ -1,26 +1,24 @@
-// Launchers of target_rank_kernel.cuh.
+// Launcher of target_rank_kernel.cuh.
 #include "target_rank_kernel.cuh"
 
 namespace mclrec::cuda {
 
-std::int64_t target_rank_scratch(std::int64_t batch, std::int64_t classes) {
-  return 3 * strip_splits(batch, classes).count * batch;
-}
-
 template <typename Real>
-void target_rank(const TargetRank<Real>& job, void* stream_pointer) {
-  const auto stream = static_cast<cudaStream_t>(stream_pointer);
+void target_rank(const TargetRankArguments<Real>& job, Context& context) {
+  const auto stream = static_cast<cudaStream_t>(context.stream());
+  const int depth = static_cast<int>(job.depth);
   const Splits splits = strip_splits(job.batch, job.classes);
   const std::int64_t part = splits.count * job.batch;
-  const RankCounts counts{splits, job.scratch, job.scratch + part, job.scratch + 2 * part};
+  auto* const scratch = context.scratch<std::int32_t>(3 * part);
+  const RankCounts counts{splits, scratch, scratch + part, scratch + 2 * part};
   launch({dim3(blocks_for(job.batch, kTile), static_cast<unsigned>(splits.count)), kTileThreads,
-          strip_shared_bytes<Real>(job.depth), stream},
-         target_counts_kernel<Real>, job, matrix_of(job.h, job.batch, job.depth, job.depth),
-         matrix_of(job.items, job.classes, job.depth, job.depth), counts);
+          strip_shared_bytes<Real>(depth), stream},
+         target_counts_kernel<Real>, job, matrix_of(job.h, job.batch, depth, depth),
+         matrix_of(job.items, job.classes, depth, depth), counts);
   launch({blocks_for(job.batch, kRankThreads / kWarpSize), kRankThreads, 0, stream},
          target_rank_kernel<Real>, job, counts);
 }
-template void target_rank(const TargetRank<float>&, void*);
-template void target_rank(const TargetRank<double>&, void*);
+template void target_rank(const TargetRankArguments<float>&, Context&);
+template void target_rank(const TargetRankArguments<double>&, Context&);
 
 }  // namespace mclrec::cuda

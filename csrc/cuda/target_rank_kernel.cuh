@@ -38,7 +38,7 @@ __device__ __forceinline__ bool is_finite(Real x) {
 // Grid: (row tiles, splits).
 template <typename Real>
 __global__ void __launch_bounds__(kTileThreads)
-    target_counts_kernel(TargetRank<Real> job, Matrix<Real> h, Matrix<Real> items,
+    target_counts_kernel(TargetRankArguments<Real> job, Matrix<Real> h, Matrix<Real> items,
                          RankCounts counts) {
   using Product = PlainProduct<Real>;
   MCLREC_DYNAMIC_SHARED(Real, shared);
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kTileThreads)
       const std::int64_t target = job.targets[row];
       const std::int64_t item = target > 0 && target < job.classes ? target : 0;
       score = score_of(job.h + static_cast<std::int64_t>(row) * job.depth,
-                       job.items + item * job.depth, job.depth);
+                       job.items + item * job.depth, static_cast<int>(job.depth));
     }
     target_score[threadIdx.x] = score;
   }
@@ -108,7 +108,7 @@ inline constexpr int kRankThreads = 128;
 // masked rank. Grid: rows, four a block.
 template <typename Real>
 __global__ void __launch_bounds__(kRankThreads)
-    target_rank_kernel(TargetRank<Real> job, RankCounts counts) {
+    target_rank_kernel(TargetRankArguments<Real> job, RankCounts counts) {
   const std::int64_t row =
       static_cast<std::int64_t>(blockIdx.x) * (kRankThreads / kWarpSize) + warp_index();
   if (row >= job.batch) return;
@@ -120,9 +120,10 @@ __global__ void __launch_bounds__(kRankThreads)
     broken |= counts.broken[at];
   }
   const std::int64_t target = job.targets[row];
-  const Real* h = job.h + row * job.depth;
+  const int depth = static_cast<int>(job.depth);
+  const Real* h = job.h + row * depth;
   const bool known = target > 0 && target < job.classes;
-  const Real own = score_of(h, job.items + (known ? target : 0) * job.depth, job.depth);
+  const Real own = score_of(h, job.items + (known ? target : 0) * depth, depth);
   std::int64_t begin = job.history_offsets[row], end = job.history_offsets[row + 1];
   begin = begin < 0 ? 0 : begin;
   end = end > job.entries ? job.entries : end;
@@ -133,7 +134,7 @@ __global__ void __launch_bounds__(kRankThreads)
     bool again = false;
     for (std::int64_t j = begin; j < i && !again; ++j) again = job.history[j] == item;
     if (again) continue;
-    const Real s = score_of(h, job.items + static_cast<std::int64_t>(item) * job.depth, job.depth);
+    const Real s = score_of(h, job.items + static_cast<std::int64_t>(item) * depth, depth);
     seen_higher += s > own;
     seen_ties += s == own;
   }

@@ -1,4 +1,4 @@
-// Launchers of top_k_kernel.cuh.
+// Launcher of top_k_kernel.cuh.
 #include "top_k_kernel.cuh"
 
 namespace mclrec::cuda {
@@ -11,26 +11,24 @@ int kept_of(const Splits& splits, std::int64_t k) {
 
 }  // namespace
 
-TopKScratch top_k_scratch(std::int64_t batch, std::int64_t classes, std::int64_t k) {
-  const Splits splits = strip_splits(batch, classes);
-  return {splits.count * batch * kept_of(splits, k), splits.count * batch};
-}
-
 template <typename Real>
-void top_k(const TopK<Real>& job, void* stream_pointer) {
-  const auto stream = static_cast<cudaStream_t>(stream_pointer);
+void top_k(const TopKArguments<Real>& job, Context& context) {
+  const auto stream = static_cast<cudaStream_t>(context.stream());
+  const int depth = static_cast<int>(job.depth);
   const Splits splits = strip_splits(job.batch, job.classes);
-  const TopKScratch size = top_k_scratch(job.batch, job.classes, job.k);
-  const TopKLists<Real> lists{splits, kept_of(splits, job.k), job.scratch_scores, job.scratch_items,
-                              job.scratch_items + size.lists};
+  const int kept = kept_of(splits, job.k);
+  const std::int64_t parts = splits.count * job.batch;
+  auto* const items = context.scratch<std::int32_t>(parts * kept + parts);
+  const TopKLists<Real> lists{splits, kept, context.scratch<Real>(parts * kept), items,
+                              items + parts * kept};
   launch({dim3(blocks_for(job.batch, kTile), static_cast<unsigned>(splits.count)), kTileThreads,
-          strip_shared_bytes<Real>(job.depth), stream},
-         top_k_lists_kernel<Real>, job, matrix_of(job.h, job.batch, job.depth, job.depth),
-         matrix_of(job.items, job.classes, job.depth, job.depth), lists);
+          strip_shared_bytes<Real>(depth), stream},
+         top_k_lists_kernel<Real>, job, matrix_of(job.h, job.batch, depth, depth),
+         matrix_of(job.items, job.classes, depth, depth), lists);
   launch({blocks_for(job.batch, kTopKThreads / kWarpSize), kTopKThreads, 0, stream},
          top_k_kernel<Real>, job, lists);
 }
-template void top_k(const TopK<float>&, void*);
-template void top_k(const TopK<double>&, void*);
+template void top_k(const TopKArguments<float>&, Context&);
+template void top_k(const TopKArguments<double>&, Context&);
 
 }  // namespace mclrec::cuda

@@ -33,8 +33,8 @@ __device__ __forceinline__ bool goes_before(Real score, int item, Real other, in
 }
 
 template <typename Real>
-__device__ __forceinline__ bool is_excluded(const TopK<Real>& job, std::int64_t row, int item,
-                                            int first, int step) {
+__device__ __forceinline__ bool is_excluded(const TopKArguments<Real>& job, std::int64_t row,
+                                            int item, int first, int step) {
   std::int64_t begin = job.exclude_offsets[row], end = job.exclude_offsets[row + 1];
   begin = begin < 0 ? 0 : begin;
   end = end > job.entries ? job.entries : end;
@@ -116,9 +116,9 @@ __device__ __forceinline__ Real number_of(const Fragment<Real>& product, int hal
 
 // Takes a tile's scores of the fragment rows `half` into their lists.
 template <typename Real>
-__device__ __forceinline__ void take_in(const TopK<Real>& job, const Fragment<Real>& product,
-                                        int half, int row, int first_column, QuadList<Real>& list,
-                                        int& broken) {
+__device__ __forceinline__ void take_in(const TopKArguments<Real>& job,
+                                        const Fragment<Real>& product, int half, int row,
+                                        int first_column, QuadList<Real>& list, int& broken) {
   unsigned wanted = 0;
 #pragma unroll kUnroll < Real>
   for (int n = 0; n < kTileParts; ++n) {
@@ -153,7 +153,8 @@ __device__ __forceinline__ void take_in(const TopK<Real>& job, const Fragment<Re
 // Grid: (row tiles, splits).
 template <typename Real>
 __global__ void __launch_bounds__(kTileThreads)
-    top_k_lists_kernel(TopK<Real> job, Matrix<Real> h, Matrix<Real> items, TopKLists<Real> lists) {
+    top_k_lists_kernel(TopKArguments<Real> job, Matrix<Real> h, Matrix<Real> items,
+                       TopKLists<Real> lists) {
   using Product = PlainProduct<Real>;
   MCLREC_DYNAMIC_SHARED(Real, shared);
   const int first_row = static_cast<int>(blockIdx.x) * kTile;
@@ -203,7 +204,7 @@ inline constexpr int kTopKThreads = 128;
 // Grid: rows, four a block.
 template <typename Real>
 __global__ void __launch_bounds__(kTopKThreads)
-    top_k_kernel(TopK<Real> job, TopKLists<Real> lists) {
+    top_k_kernel(TopKArguments<Real> job, TopKLists<Real> lists) {
   const std::int64_t row =
       static_cast<std::int64_t>(blockIdx.x) * (kTopKThreads / kWarpSize) + warp_index();
   if (row >= job.batch) return;

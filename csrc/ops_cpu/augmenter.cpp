@@ -1,66 +1,57 @@
-// CPU registration of augmenter and augmenter_backward: checks, allocation, the call.
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-
+// augmenter for torch: checks, allocation, the calls. On the CPU only: on a GPU it is plain torch.
 #include <string>
 #include <tuple>
 #include <vector>
 
 #include "../cpu/augmenter_cpu.h"
-#include "checks.h"
-#include "pooled.h"
+#include "../ops/checks.h"
+#include "../ops/device.h"
 
 namespace mclrec {
 namespace {
 
+// Weight [out, in] and bias [out] of each layer.
+using Weights = std::vector<Tensor>;
+
 struct Inputs {
-  Tensor h;                     // [B, D], contiguous
-  std::vector<Tensor> weights;  // weight [out, in] and bias [out] of each layer, contiguous
-};
+  Tensor h;  // [B, D], dense, as are the weights
+  Weights weights;
 
-Inputs check_inputs(const char* op, const Tensor& h, const std::vector<Tensor>& weights) {
-  check_floating(op, "h", h);
-  check_tensor(op, "h", h, h.scalar_type(), {-1, -1});
-  check(h.numel() > 0, op, ": h must not be empty, got ", shape_text(h));
-  Inputs inputs{torch::stable::contiguous(h), {}};
-  int64_t size = h.size(1);
-  for (size_t i = 0; i < weights.size(); ++i) {
-    const std::string name = (i % 2 == 0 ? "weight_" : "bias_") + std::to_string(i / 2 + 1);
-    if (i % 2 == 0) {
-      check_tensor(op, name.c_str(), weights[i], h.scalar_type(), {-1, size});
-      size = weights[i].size(0);
-      check(size > 0, op, ": ", name, " must have at least one row");
-    } else {
-      check_tensor(op, name.c_str(), weights[i], h.scalar_type(), {size});
+  Inputs(const Checker& check, const Tensor& h_in, const Weights& weights_in) {
+    const char* const names[] = {"weight_1", "bias_1", "weight_2", "bias_2", "weight_3", "bias_3"};
+    check.floating("h", h_in, {-1, -1});
+    check.require(h_in.numel() > 0, "h must not be empty, got ", ShapeText(h_in));
+    h = dense(h_in);
+    int64_t size = h.size(1);
+    for (size_t i = 0; i < weights_in.size(); ++i) {
+      const Tensor& weight = weights_in[i];
+      if (i % 2 == 0) {
+        check.tensor(names[i], weight, h.scalar_type(), {-1, size});
+        size = weight.size(0);
+        check.require(size > 0, names[i], " must have at least one row");
+      } else {
+        check.tensor(names[i], weight, h.scalar_type(), {size});
+      }
+      weights.push_back(dense(weight));
     }
-    inputs.weights.push_back(torch::stable::contiguous(weights[i]));
   }
-  return inputs;
-}
 
-template <class T>
-Augmenter<T> make_augmenter(const Inputs& inputs) {
-  Augmenter<T> augmenter;
-  augmenter.rows = inputs.h.size(0);
-  augmenter.sizes[0] = inputs.h.size(1);
-  augmenter.h = read_pointer<T>(inputs.h);
-  for (int l = 0; l < kAugmenterLayers; ++l) {
-    augmenter.sizes[l + 1] = inputs.weights[2 * l].size(0);
-    augmenter.weight[l] = read_pointer<T>(inputs.weights[2 * l]);
-    augmenter.bias[l] = read_pointer<T>(inputs.weights[2 * l + 1]);
+  int64_t outputs() const { return weights[4].size(0); }
+
+  template <class T>
+  Augmenter<T> augmenter() const {
+    Augmenter<T> result;
+    result.rows = h.size(0);
+    result.sizes[0] = h.size(1);
+    result.h = read_pointer<T>(h);
+    for (int l = 0; l < kAugmenterLayers; ++l) {
+      result.sizes[l + 1] = weights[2 * l].size(0);
+      result.weight[l] = read_pointer<T>(weights[2 * l]);
+      result.bias[l] = read_pointer<T>(weights[2 * l + 1]);
+    }
+    return result;
   }
-  return augmenter;
-}
-
-template <class T>
-std::tuple<Tensor, Tensor> forward(const Inputs& inputs, bool save) {
-  const Augmenter<T> augmenter = make_augmenter<T>(inputs);
-  const Tensor z = torch::stable::new_empty(inputs.h, {augmenter.rows, augmenter.sizes[3]});
-  const Tensor saved =
-      pooled_empty<T>({save ? augmenter_saved_size(augmenter.rows, augmenter.sizes) : 0}, inputs.h);
-  augmenter_forward(augmenter, write_pointer<T>(z), save ? write_pointer<T>(saved) : nullptr);
-  return {z, saved};
-}
+};
 
 // h [B, D], weights of three layers -> z [B, the last layer's size], and what the gradient needs
 // ([0] unless `save`).
@@ -68,63 +59,57 @@ std::tuple<Tensor, Tensor> augmenter_op(const Tensor& h, const Tensor& weight_1,
                                         const Tensor& bias_1, const Tensor& weight_2,
                                         const Tensor& bias_2, const Tensor& weight_3,
                                         const Tensor& bias_3, bool save) {
-  const Inputs inputs =
-      check_inputs("augmenter", h, {weight_1, bias_1, weight_2, bias_2, weight_3, bias_3});
-  return h.scalar_type() == ScalarType::Double ? forward<double>(inputs, save)
-                                               : forward<float>(inputs, save);
-}
-
-template <class T>
-std::vector<Tensor> backward(const Inputs& inputs, const Tensor& grad_z, const Tensor& z,
-                             const Tensor& saved, bool grad_h, bool grad_weights) {
-  const Augmenter<T> augmenter = make_augmenter<T>(inputs);
-  AugmenterGradients<T> gradients;
-  std::vector<Tensor> all;
-  const auto like = [&](const Tensor& of, bool wanted) {
-    std::vector<int64_t> shape;
-    for (int64_t d = 0; wanted && d < of.dim(); ++d) shape.push_back(of.size(d));
-    if (!wanted) shape.push_back(0);
-    all.push_back(torch::stable::new_empty(of, shape));
-    return wanted ? write_pointer<T>(all.back()) : nullptr;
-  };
-  gradients.h = like(inputs.h, grad_h);
-  for (int l = 0; l < kAugmenterLayers; ++l) {
-    gradients.weight[l] = like(inputs.weights[2 * l], grad_weights);
-    gradients.bias[l] = like(inputs.weights[2 * l + 1], grad_weights);
-  }
-  if (grad_h || grad_weights) {
-    augmenter_backward(augmenter, read_pointer<T>(z), read_pointer<T>(saved),
-                       read_pointer<T>(grad_z), gradients);
-  }
-  return all;
+  const Inputs inputs(Checker("augmenter", h), h,
+                      {weight_1, bias_1, weight_2, bias_2, weight_3, bias_3});
+  return by_dtype(h, [&]<class T>() -> std::tuple<Tensor, Tensor> {
+    const Augmenter<T> augmenter = inputs.augmenter<T>();
+    const Tensor z = empty(inputs.h, {augmenter.rows, inputs.outputs()});
+    const Tensor saved =
+        kept<T>(inputs.h, {save ? augmenter_saved_size(augmenter.rows, augmenter.sizes) : 0});
+    augmenter_forward(augmenter, write_pointer<T>(z), wanted_pointer<T>(saved));
+    return {z, saved};
+  });
 }
 
 // Gradients of h and of the six weights, [0] where not wanted.
-std::vector<Tensor> augmenter_backward_op(const Tensor& grad_z, const Tensor& h,
+std::vector<Tensor> augmenter_backward_op(const Tensor& grad_z_in, const Tensor& h,
                                           const Tensor& weight_1, const Tensor& bias_1,
                                           const Tensor& weight_2, const Tensor& bias_2,
                                           const Tensor& weight_3, const Tensor& bias_3,
-                                          const Tensor& z, const Tensor& saved, bool grad_h,
+                                          const Tensor& z_in, const Tensor& saved_in, bool grad_h,
                                           bool grad_weights) {
-  const char* op = "augmenter_backward";
-  const Inputs inputs = check_inputs(op, h, {weight_1, bias_1, weight_2, bias_2, weight_3, bias_3});
+  const Checker check("augmenter_backward", h);
+  const Inputs inputs(check, h, {weight_1, bias_1, weight_2, bias_2, weight_3, bias_3});
   const ScalarType dtype = h.scalar_type();
-  const int64_t out = inputs.weights[4].size(0);
-  check_tensor(op, "grad_z", grad_z, dtype, {h.size(0), out});
-  check_tensor(op, "z", z, dtype, {h.size(0), out});
-  const int64_t sizes[] = {h.size(1), inputs.weights[0].size(0), inputs.weights[2].size(0), out};
-  check_tensor(op, "saved", saved, dtype, {augmenter_saved_size(h.size(0), sizes)});
-  const Tensor grad = torch::stable::contiguous(grad_z), unit = torch::stable::contiguous(z);
-  const Tensor kept = torch::stable::contiguous(saved);
-  return dtype == ScalarType::Double
-             ? backward<double>(inputs, grad, unit, kept, grad_h, grad_weights)
-             : backward<float>(inputs, grad, unit, kept, grad_h, grad_weights);
+  check.tensor("grad_z", grad_z_in, dtype, {h.size(0), inputs.outputs()});
+  check.tensor("z", z_in, dtype, {h.size(0), inputs.outputs()});
+  const Tensor grad_z = dense(grad_z_in), z = dense(z_in);
+  return by_dtype(h, [&]<class T>() {
+    const Augmenter<T> augmenter = inputs.augmenter<T>();
+    check.tensor("saved", saved_in, dtype, {augmenter_saved_size(augmenter.rows, augmenter.sizes)});
+    const Tensor saved = dense(saved_in);
+    std::vector<Tensor> all{gradient_like(inputs.h, grad_h)};
+    for (const Tensor& weight : inputs.weights) {
+      all.push_back(gradient_like(weight, grad_weights));
+    }
+    AugmenterGradients<T> gradients;
+    gradients.h = wanted_pointer<T>(all[0]);
+    for (int l = 0; l < kAugmenterLayers; ++l) {
+      gradients.weight[l] = wanted_pointer<T>(all[2 * l + 1]);
+      gradients.bias[l] = wanted_pointer<T>(all[2 * l + 2]);
+    }
+    if (grad_h || grad_weights) {
+      augmenter_backward(augmenter, read_pointer<T>(z), read_pointer<T>(saved),
+                         read_pointer<T>(grad_z), gradients);
+    }
+    return all;
+  });
+}
+
+MCLREC_LIBRARY_IMPL(m) {
+  m.impl("augmenter", TORCH_BOX(&augmenter_op));
+  m.impl("augmenter_backward", TORCH_BOX(&augmenter_backward_op));
 }
 
 }  // namespace
 }  // namespace mclrec
-
-STABLE_TORCH_LIBRARY_IMPL(mclrec_fast, CPU, m) {
-  m.impl("augmenter", TORCH_BOX(&mclrec::augmenter_op));
-  m.impl("augmenter_backward", TORCH_BOX(&mclrec::augmenter_backward_op));
-}

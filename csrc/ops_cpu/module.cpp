@@ -9,6 +9,7 @@
 #include "../cpu/fma_peak.h"
 #include "../cpu/isa.h"
 #include "../cpu/parallel.h"
+#include "../shared/encode.h"
 
 namespace {
 
@@ -73,11 +74,26 @@ PyObject* fma_peak_gflops(PyObject*, PyObject* arguments) {
   return PyFloat_FromDouble(peak);
 }
 
+// encode_weights() -> list[tuple[str, str]]: names and shapes of the encoder's weights in the order
+// of the kernels: the embedding's, then one layer's.
+PyObject* encode_weights(PyObject*, PyObject*) {
+  PyObject* list = PyList_New(0);
+  const auto append = [&](const mclrec::WeightOfEncode& weight) {
+    PyObject* pair = list ? Py_BuildValue("(ss)", weight.name, weight.shape) : nullptr;
+    if (pair == nullptr || PyList_Append(list, pair) != 0) Py_CLEAR(list);
+    Py_XDECREF(pair);
+  };
+  for (const mclrec::WeightOfEncode& weight : mclrec::kEmbeddingWeightTable) append(weight);
+  for (const mclrec::WeightOfEncode& weight : mclrec::kLayerWeightTable) append(weight);
+  return list;
+}
+
 PyMethodDef methods[] = {
     {"build_info", build_info, METH_NOARGS, "What was built, by what, against which torch."},
     {"isa", isa, METH_NOARGS, "The instruction set the kernels use now."},
     {"usable_isa", usable_isa, METH_NOARGS, "The instruction sets this machine can run."},
     {"select_isa", select_isa, METH_O, "Switch the instruction set of every kernel."},
+    {"encode_weights", encode_weights, METH_NOARGS, "Names and shapes of the encoder's weights."},
     {"worker_count", worker_count, METH_NOARGS, "Threads the kernels use."},
     {"fma_peak_gflops", fma_peak_gflops, METH_VARARGS, "Register-only multiply-add peak, GFLOP/s."},
     {nullptr, nullptr, 0, nullptr}};

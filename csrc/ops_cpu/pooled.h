@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "../cpu/scratch.h"
-#include "checks.h"
+#include "../ops/device.h"
 
 namespace mclrec {
 

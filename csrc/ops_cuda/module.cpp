@@ -4,15 +4,8 @@
 #include <Python.h>
 #include <torch/headeronly/version.h>
 
-#include "../cuda/precision.h"
 #include "../cuda/status_cuda.h"
-
-namespace mclrec {
-
-cuda::Precision precision();
-void set_precision(cuda::Precision value);
-
-}  // namespace mclrec
+#include "precision.h"
 
 namespace {
 

@@ -1,8 +1,8 @@
 // The switch that lets matrix products run on tensor cores with rounded factors. Nothing is rounded
 // unless Python says so (torch's own switch cannot be read through the stable ABI).
-#include <atomic>
+#include "precision.h"
 
-#include "common.h"
+#include <atomic>
 
 namespace mclrec {
 namespace {

@@ -64,18 +64,4 @@ MCLREC_HD uint32_t dropout_threshold(double p) {
   return static_cast<uint32_t>((1.0 - p) * 65536.0 + 0.5);
 }
 
-// Whether element `e` of a sequence's dropout site is kept. The slow, obvious form: kernels draw
-// whole blocks.
-MCLREC_HD bool dropout_keeps(uint64_t seed, uint32_t row, uint32_t stream, uint32_t update,
-                             double p, uint64_t e) {
-  if (p == 0.0) return true;
-  if (p == 0.5) {
-    const PhiloxBlock block = philox(seed, static_cast<uint32_t>(e / 128), row, stream, update);
-    return (block.word[(e % 128) / 32] >> (e % 32)) & 1u;
-  }
-  const PhiloxBlock block = philox(seed, static_cast<uint32_t>(e / 8), row, stream, update);
-  const uint32_t half = (block.word[(e % 8) / 2] >> (16 * (e % 2))) & 0xFFFFu;
-  return half < dropout_threshold(p);
-}
-
 }  // namespace mclrec

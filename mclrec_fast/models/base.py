@@ -179,6 +179,7 @@ class Model(nn.Module):
             torch.manual_seed(seed)
             self.build(len(item_ids))
         self.item_ids = item_ids
+        self._built = [name for name, _ in self.named_parameters()]
 
     def by_hand(self, backend: str) -> tuple[bool, str | None]:
         """Whether kernels alone can make its updates on this backend, and what to say if not.
@@ -189,7 +190,7 @@ class Model(nn.Module):
             return False, None
         if not all(_native.has_kernel(op, self.device) for op in self.kernels):
             return False, None
-        changed = what_was_changed(self)
+        changed = what_was_changed(self, self._built)
         if changed is None:
             return True, None
         return False, f"trained through autograd, slower than by the kernels' gradients: {changed}"

@@ -65,7 +65,7 @@ class CL4SRec(Model):
         """The same with the gradient of each weight, by kernels."""
         options, size = self.options, len(batch.targets)
         cosine = options.similarity == "cos"
-        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, int(at.update), save=True)
+        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, at.update, save=True)
         h0, h1, h2 = seen.h.split(size)
         rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
             h0, seen.weights[0], batch.targets, True, True

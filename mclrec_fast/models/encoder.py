@@ -1,12 +1,14 @@
 """The sequence encoder as a module: it holds SASRec's weights; the arithmetic is `ops.encode`."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..ops import PackedSequences, encode
-from ..ops._shared import signed_seed
+from ..ops._shared import signed_seed, update_tensor
+from ..ops.encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES
 from .options import EncoderOptions
 from .stock import stock
 
@@ -22,6 +24,12 @@ class EncodeArguments(NamedTuple):
     eps: float
     seed: int
     update: int | Tensor
+
+
+def _named(module: nn.Module, names: Iterable[str]) -> list[Tensor]:
+    """The weights of a module's parts by the names of encode_weights.py."""
+    parts = ((getattr(module, name.removesuffix("_bias")), name) for name in names)
+    return [part.bias if name.endswith("_bias") else part.weight for part, name in parts]
 
 
 @stock
@@ -71,7 +79,10 @@ class Encoder(nn.Module):
 
     def weights(self) -> list[Tensor]:
         """All weights in the order `ops.encode` takes them."""
-        return list(self.parameters())
+        weights = _named(self, EMBEDDING_SHAPES)
+        for layer in self.layers:
+            weights += _named(layer, LAYER_SHAPES)
+        return weights
 
     def forward(
         self, packed: PackedSequences, *, seed: int, update: int | Tensor, backend: str = "auto"
@@ -119,10 +130,17 @@ class Encoded(NamedTuple):
 
     @classmethod
     def by_kernels(
-        cls, encoder: Encoder, packed: PackedSequences, seed: int, update: int, *, save: bool
+        cls,
+        encoder: Encoder,
+        packed: PackedSequences,
+        seed: int,
+        update: int | Tensor,
+        *,
+        save: bool,
     ) -> "Encoded":
         """Encode; `save` keeps what `gradients` needs."""
-        weights, arguments = encoder.weights(), encoder.arguments(signed_seed(seed), update)
+        number = update_tensor("encode", update, items=packed.items)
+        weights, arguments = encoder.weights(), encoder.arguments(signed_seed(seed), number)
         h, saved = _OPS.encode.default(*packed, weights, *arguments, save)
         return cls(h, packed, weights, arguments, saved)
 

@@ -142,7 +142,7 @@ class _Kernels:
         """L0, and gradients of the encoder's weights, and then the augmenters' if wanted."""
         size = len(batch.targets)
         seen = Encoded.by_kernels(
-            self._encoder, batch.sequences, at.seed, int(at.update), save=True
+            self._encoder, batch.sequences, at.seed, at.update, save=True
         )  # [3B, D]
         rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
             seen.h[:size], seen.weights[0], batch.targets, True, True
@@ -158,7 +158,7 @@ class _Kernels:
     def augmenter_objective(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """L1, and gradients of the augmenters' weights."""
         seen = Encoded.by_kernels(
-            self._encoder, batch.views(), at.seed, int(at.update), save=False
+            self._encoder, batch.views(), at.seed, at.update, save=False
         )  # [2B, D]
         terms, _, gradients = self._contrast(
             seen.h, self._in_augmenters, of_views=False, of_augmenters=True

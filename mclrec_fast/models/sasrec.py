@@ -47,7 +47,7 @@ class SASRec(Model):
     @torch.inference_mode()
     def objective_by_hand(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """The same with the gradient of each weight, by kernels."""
-        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, int(at.update), save=True)
+        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, at.update, save=True)
         rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
             seen.h, seen.weights[0], batch.targets, True, True
         )

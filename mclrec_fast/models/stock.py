@@ -24,8 +24,13 @@ for _part in (nn.Linear, nn.LayerNorm, nn.Embedding, nn.ModuleList):
     stock(_part)
 
 
-def what_was_changed(model: nn.Module) -> str | None:
-    """The first thing about a model that its kernels do not know of, in words; None if nothing."""
+def what_was_changed(model: nn.Module, built: list[str]) -> str | None:
+    """The first thing about a model that its kernels do not know of, in words; None if nothing.
+
+    Args:
+        model: the model as it is.
+        built: names of the weights it was built with.
+    """
     for name, module in model.named_modules():
         cls, where = type(module), f"{name or type(model).__name__}"
         if cls not in _METHODS:
@@ -35,5 +40,8 @@ def what_was_changed(model: nn.Module) -> str | None:
                 return f"{cls.__name__}.{method} was replaced"
         if any(getattr(module, hooks, None) for hooks in _HOOKS):
             return f"{where} has hooks"
+    added = [name for name, _ in model.named_parameters() if name not in built]
+    if added:
+        return f"{added[0]} was added"
     frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
     return f"{frozen[0]} is frozen" if frozen else None

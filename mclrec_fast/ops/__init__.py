@@ -1,6 +1,5 @@
 """The ops: one file each, one public function each, `backend=` chooses who computes it."""
 
-from . import _encode_counted as _encode_counted
 from .augment_views import augment_views, gather_sequences
 from .augmenter import augmenter
 from .contrast import contrast

@@ -1,7 +1,7 @@
 """Histories and their augmented views as packed sequences: `augment_views`, `gather_sequences`.
 
 Holds schema, fake kernels and the public functions; integers only, so there is no autograd. The
-plain torch twin is reference/augment_views.py, the kernel csrc/cpu/augment_views_cpu.cpp.
+plain torch twin is torch/augment_views.py, the kernel csrc/cpu/augment_views_cpu.cpp.
 Source: Qin et al., SIGIR 2023, section 4.1.
 """
 
@@ -9,21 +9,11 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._shared import NAMESPACE, check_same_device, check_tensor, check_update, signed_seed
+from ._shared import check_same_device, check_tensor, check_update, define_op, signed_seed
 from .packed import PackedSequences
-from .reference import augment_views as _reference
+from .torch import augment_views as _in_torch
 
 _Packed = tuple[Tensor, Tensor, Tensor]
-
-torch.library.define(
-    f"{NAMESPACE}::augment_views",
-    "(Tensor items, Tensor starts, Tensor lengths, int max_length, float crop_ratio, "
-    "float mask_ratio, float reorder_ratio, int seed, int batch) -> (Tensor, Tensor, Tensor)",
-)
-torch.library.define(
-    f"{NAMESPACE}::gather_sequences",
-    "(Tensor items, Tensor starts, Tensor lengths, int max_length) -> (Tensor, Tensor, Tensor)",
-)
 
 
 def _augment_views_fake(
@@ -43,8 +33,17 @@ def _capacity(items: Tensor, rows: int, max_length: int) -> _Packed:
     return items.new_empty(tokens), items.new_empty(tokens), items.new_empty(rows + 1)
 
 
-torch.library.register_fake(f"{NAMESPACE}::augment_views", _augment_views_fake)
-torch.library.register_fake(f"{NAMESPACE}::gather_sequences", _gather_sequences_fake)
+define_op(
+    "augment_views",
+    "(Tensor items, Tensor starts, Tensor lengths, int max_length, float crop_ratio, "
+    "float mask_ratio, float reorder_ratio, int seed, int batch) -> (Tensor, Tensor, Tensor)",
+    _augment_views_fake,
+)
+define_op(
+    "gather_sequences",
+    "(Tensor items, Tensor starts, Tensor lengths, int max_length) -> (Tensor, Tensor, Tensor)",
+    _gather_sequences_fake,
+)
 
 
 def gather_sequences(
@@ -72,7 +71,7 @@ def gather_sequences(
         packed = torch.ops.mclrec_fast.gather_sequences(items, starts, lengths, max_length)
         return PackedSequences(*packed).narrow()
     _check_slices("gather_sequences", items, starts, lengths, max_length)
-    return _reference.gather_sequences(items, starts, lengths, max_length=max_length)
+    return _in_torch.gather_sequences(items, starts, lengths, max_length=max_length)
 
 
 def augment_views(
@@ -131,7 +130,7 @@ def augment_views(
         )
         return PackedSequences(*packed).narrow()
     _check_slices("augment_views", items, starts, lengths, max_length)
-    return _reference.augment_views(
+    return _in_torch.augment_views(
         items,
         starts,
         lengths,

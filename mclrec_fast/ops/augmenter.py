@@ -1,7 +1,7 @@
 """The learnable augmenter, a small perceptron with an output of unit length: `augmenter`.
 
 Holds schema, fake kernels, autograd and the public function. The plain torch twin is
-reference/augmenter.py, the kernel csrc/cpu/augmenter_cpu.cpp. Source: Qin et al. 2023, Eq. 7.
+torch/augmenter.py, the kernel csrc/cpu/augmenter_cpu.cpp. Source: Qin et al. 2023, Eq. 7.
 """
 
 from collections.abc import Sequence
@@ -11,33 +11,28 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._shared import NAMESPACE, check_same_device, check_tensor, refuse_second_derivative
-from .reference.augmenter import augmenter as _reference
+from ._shared import (
+    check_same_device,
+    check_tensor,
+    define_op,
+    gradients_like,
+    kept_size,
+    wanted_only,
+)
+from .torch.augmenter import augmenter as _in_torch
 
 _NAMES = ("weight_1", "bias_1", "weight_2", "bias_2", "weight_3", "bias_3")
 _WEIGHTS = ", ".join(f"Tensor {name}" for name in _NAMES)
 
-torch.library.define(
-    f"{NAMESPACE}::augmenter", f"(Tensor h, {_WEIGHTS}, bool save) -> (Tensor, Tensor)"
-)
-torch.library.define(
-    f"{NAMESPACE}::augmenter_backward",
-    f"(Tensor grad_z, Tensor h, {_WEIGHTS}, Tensor z, Tensor saved, bool grad_h, "
-    "bool grad_weights) -> Tensor[]",
-)
-
 
 def _fake(h: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-    weights, save = arguments[:6], arguments[6]
-    sizes = [(len(weights[i]) + 15) // 16 * 16 for i in (0, 2)]  # rows are padded in the kernel
-    kept = len(h) * (sum(sizes) + 1) if save else 0
-    return h.new_empty(len(h), len(weights[4])), h.new_empty(kept)
+    *weights, save = arguments
+    return h.new_empty(len(h), len(weights[4])), h.new_empty(kept_size(save))
 
 
 def _backward_fake(grad_z: Tensor, h: Tensor, *arguments: Any) -> list[Tensor]:
-    weights, (grad_h, grad_weights) = arguments[:6], arguments[8:]
-    gradients = [h.new_empty(h.shape if grad_h else (0,))]
-    return gradients + [w.new_empty(w.shape if grad_weights else (0,)) for w in weights]
+    *weights, _, _, grad_h, grad_weights = arguments
+    return list(gradients_like((h, *weights), (grad_h, *[grad_weights] * len(weights))))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
@@ -56,13 +51,22 @@ def _backward(ctx: Any, grad_z: Tensor | None, _: None) -> tuple[Tensor | None, 
     gradients = torch.ops.mclrec_fast.augmenter_backward(
         grad_z, *ctx.saved_tensors, wanted[0], any(wanted[1:])
     )
-    return (*(g if want else None for g, want in zip(gradients, wanted, strict=True)), None)
+    return wanted_only(gradients, wanted, 8)
 
 
-torch.library.register_fake(f"{NAMESPACE}::augmenter", _fake)
-torch.library.register_fake(f"{NAMESPACE}::augmenter_backward", _backward_fake)
-torch.library.register_autograd(f"{NAMESPACE}::augmenter", _backward, setup_context=_setup_context)
-refuse_second_derivative("augmenter_backward")
+define_op(
+    "augmenter",
+    f"(Tensor h, {_WEIGHTS}, bool save) -> (Tensor, Tensor)",
+    _fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+define_op(
+    "augmenter_backward",
+    f"(Tensor grad_z, Tensor h, {_WEIGHTS}, Tensor z, Tensor saved, bool grad_h, "
+    "bool grad_weights) -> Tensor[]",
+    _backward_fake,
+)
 
 
 def augmenter(h: Tensor, weights: Sequence[Tensor], *, backend: str = "auto") -> Tensor:
@@ -92,7 +96,7 @@ def augmenter(h: Tensor, weights: Sequence[Tensor], *, backend: str = "auto") ->
         save = torch.is_grad_enabled() and any(t.requires_grad for t in (h, *weights))
         z: Tensor = torch.ops.mclrec_fast.augmenter(h, *weights, save)[0]
         return z
-    return _reference(h, *weights)
+    return _in_torch(h, *weights)
 
 
 def _check(h: Tensor, weights: list[Tensor]) -> None:

@@ -1,7 +1,7 @@
 """The losses of the four views of a batch: `contrast`, from one pass over their B x B blocks.
 
 Holds schema, fake kernels, autograd and the public function. The plain torch twin is
-reference/contrast.py, the kernel csrc/cpu/contrast_cpu.cpp.
+torch/contrast.py, the kernel csrc/cpu/contrast_cpu.cpp.
 Source: Qin et al., SIGIR 2023, Eq. 8-13, with the sums as the authors' code takes them.
 """
 
@@ -11,70 +11,29 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._shared import NAMESPACE, refuse_second_derivative
+from ._shared import define_op, gradients_like, kept_size, wanted_only
 from .info_nce import check_similarity, check_views
-from .reference import contrast as _reference
-
-# `values` and `indices` are the kernel's own state for the gradient; empty unless `save`.
-torch.library.define(
-    f"{NAMESPACE}::contrast",
-    "(Tensor h1, Tensor h2, Tensor z1, Tensor z2, float temperature, bool cosine, bool cl1, "
-    "bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-torch.library.define(
-    f"{NAMESPACE}::contrast_backward",
-    "(Tensor grad_cl1, Tensor grad_cl2, Tensor grad_regulariser, Tensor h1, Tensor h2, Tensor z1, "
-    "Tensor z2, Tensor values, Tensor indices, float temperature, bool cosine, bool cl1, "
-    "bool grad_h1, bool grad_h2, bool grad_z1, bool grad_z2) -> (Tensor, Tensor, Tensor, Tensor)",
-)
+from .torch.contrast import contrast as _in_torch
 
 
-def _fake(
-    h1: Tensor,
-    h2: Tensor,
-    z1: Tensor,
-    z2: Tensor,
-    temperature: float,
-    cosine: bool,
-    cl1: bool,
-    save: bool,
-) -> tuple[Tensor, ...]:
-    context = torch.library.get_ctx()
-    values, indices = (context.new_dynamic_size() if save else 0 for _ in range(2))
+def _fake(h1: Tensor, h2: Tensor, z1: Tensor, z2: Tensor, *options: Any) -> tuple[Tensor, ...]:
+    save = options[-1]
     return (
         *(h1.new_empty(()) for _ in range(3)),
-        h1.new_empty(values),
-        h1.new_empty(indices, dtype=torch.int32),
+        h1.new_empty(kept_size(save)),
+        h1.new_empty(kept_size(save), dtype=torch.int32),
     )
 
 
-def _backward_fake(
-    grad_cl1: Tensor,
-    grad_cl2: Tensor,
-    grad_regulariser: Tensor,
-    h1: Tensor,
-    h2: Tensor,
-    z1: Tensor,
-    z2: Tensor,
-    values: Tensor,
-    indices: Tensor,
-    temperature: float,
-    cosine: bool,
-    cl1: bool,
-    *wanted: bool,
-) -> tuple[Tensor, ...]:
-    views = (h1, h2, z1, z2)
-    return tuple(
-        view.new_empty(view.shape if want else (0,))
-        for view, want in zip(views, wanted, strict=True)
-    )
+def _backward_fake(*arguments: Any) -> tuple[Tensor, ...]:
+    return gradients_like(arguments[3:7], arguments[-4:])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *views, ctx.temperature, ctx.cosine, ctx.cl1, _ = inputs
+    ctx.options = inputs[4:-1]
     ctx.mark_non_differentiable(*output[3:])
     ctx.set_materialize_grads(False)  # or backward would get zeros for these two
-    ctx.save_for_backward(*views, *output[3:])
+    ctx.save_for_backward(*inputs[:4], *output[3:])
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -82,24 +41,32 @@ def _backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     if all(grad is None for grad in grads[:3]) or not any(wanted):
         return (None,) * 8
     zero = ctx.saved_tensors[0].new_zeros(())
-    views = torch.ops.mclrec_fast.contrast_backward(
+    gradients = torch.ops.mclrec_fast.contrast_backward(
         *(zero if grad is None else grad for grad in grads[:3]),
         *ctx.saved_tensors,
-        ctx.temperature,
-        ctx.cosine,
-        ctx.cl1,
+        *ctx.options,
         *wanted,
     )
-    return (
-        *(view if want else None for view, want in zip(views, wanted, strict=True)),
-        *(None,) * 4,
-    )
+    return wanted_only(gradients, wanted, 8)
 
 
-torch.library.register_fake(f"{NAMESPACE}::contrast", _fake)
-torch.library.register_fake(f"{NAMESPACE}::contrast_backward", _backward_fake)
-torch.library.register_autograd(f"{NAMESPACE}::contrast", _backward, setup_context=_setup_context)
-refuse_second_derivative("contrast_backward")
+# The last two outputs, `values` and `indices`, are the kernel's own state for the gradient; empty
+# unless `save`.
+define_op(
+    "contrast",
+    "(Tensor h1, Tensor h2, Tensor z1, Tensor z2, float temperature, bool cosine, bool cl1, "
+    "bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+define_op(
+    "contrast_backward",
+    "(Tensor grad_cl1, Tensor grad_cl2, Tensor grad_regulariser, Tensor h1, Tensor h2, Tensor z1, "
+    "Tensor z2, Tensor values, Tensor indices, float temperature, bool cosine, bool cl1, "
+    "bool grad_h1, bool grad_h2, bool grad_z1, bool grad_z2) -> (Tensor, Tensor, Tensor, Tensor)",
+    _backward_fake,
+)
 
 
 def contrast(
@@ -147,6 +114,4 @@ def contrast(
             h1, h2, z1, z2, temperature, similarity == "cos", cl1, save
         )
         return losses[0], losses[1], losses[2]
-    return _reference.contrast(
-        h1, h2, z1, z2, temperature=temperature, similarity=similarity, cl1=cl1
-    )
+    return _in_torch(h1, h2, z1, z2, temperature=temperature, similarity=similarity, cl1=cl1)

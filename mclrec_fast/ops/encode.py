@@ -1,7 +1,7 @@
 """The sequence encoder over packed sequences, one op forward and one backward: `encode`.
 
 Holds schema, fake kernels, autograd and the public function. The plain torch twin is
-reference/encode.py, the kernels csrc/cpu/encode_cpu.cpp. Source: Kang & McAuley, ICDM 2018, as
+torch/encode.py, the kernels csrc/cpu/encode_cpu.cpp. Source: Kang & McAuley, ICDM 2018, as
 RecBole writes it.
 """
 
@@ -13,113 +13,78 @@ from torch import Tensor
 
 from .. import _native
 from ._shared import (
-    NAMESPACE,
     check_same_device,
     check_tensor,
     check_update,
-    refuse_second_derivative,
+    define_op,
+    kept_size,
     signed_seed,
+    update_tensor,
 )
+from .encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES, split_weights
 from .packed import PackedSequences
-from .reference.encode import encode as _reference
+from .torch.encode import encode as _in_torch
 
-_EMBEDDING_WEIGHTS, _LAYER_WEIGHTS = 4, 16
+_INPUTS = "Tensor items, Tensor positions, Tensor offsets, Tensor[] weights"
 _OPTIONS = (
-    "int heads, float hidden_dropout, float attention_dropout, float eps, int seed, int update"
-)
-
-torch.library.define(
-    f"{NAMESPACE}::encode",
-    f"(Tensor items, Tensor positions, Tensor offsets, Tensor[] weights, {_OPTIONS}, bool save) "
-    "-> (Tensor, Tensor)",
-)
-torch.library.define(
-    f"{NAMESPACE}::encode_backward",
-    "(Tensor grad_h, Tensor items, Tensor positions, Tensor offsets, Tensor[] weights, "
-    f"Tensor saved, {_OPTIONS}) -> Tensor[]",
-)
-# The same for a caller who has a gradient of the item embedding already: that of the tokens is
-# added to it, and the gradients of the other weights are returned. CPU only.
-torch.library.define(
-    f"{NAMESPACE}::encode_backward_add",
-    "(Tensor grad_h, Tensor items, Tensor positions, Tensor offsets, Tensor[] weights, "
-    f"Tensor saved, {_OPTIONS}, Tensor(a!) grad_items) -> Tensor[]",
+    "int heads, float hidden_dropout, float attention_dropout, float eps, int seed, Tensor update"
 )
 
 
-def _encode_fake(
-    items: Tensor,
-    positions: Tensor,
-    offsets: Tensor,
-    weights: Sequence[Tensor],
-    heads: int,
-    *options: Any,
+def _fake(
+    items: Tensor, positions: Tensor, offsets: Tensor, weights: Sequence[Tensor], *options: Any
 ) -> tuple[Tensor, Tensor]:
-    sequences, hidden = offsets.shape[0] - 1, weights[0].shape[1]
-    size = _saved_size(items.shape[0], sequences, weights, heads) if options[-1] else 0
-    return weights[0].new_empty(sequences, hidden), weights[0].new_empty(size)
+    h = weights[0].new_empty(offsets.shape[0] - 1, weights[0].shape[1])
+    return h, weights[0].new_empty(kept_size(options[-1]))
 
 
-def _saved_size(tokens: int, sequences: int, weights: Sequence[Tensor], heads: int) -> int:
-    """Elements the forward pass keeps; must equal SavedLayout in csrc/cpu/encode_plan.cpp."""
-    layers = (len(weights) - _EMBEDDING_WEIGHTS) // _LAYER_WEIGHTS
-    hidden = weights[0].shape[1]
-    row = _pad(hidden)
-    attention = _pad(heads * _pad(hidden // heads, 8))
-    norm = row + 1 + (row + 31) // 32
-    feed_forward = 2 * norm + 2 * _pad(weights[_EMBEDDING_WEIGHTS + 10].shape[0])
-    per_token = norm + heads + (layers - 1) * (3 * attention + feed_forward)
-    per_row = 2 * attention + 2 * heads * row + heads + feed_forward
-    return _pad(tokens) * per_token + _pad(sequences) * per_row
+def _backward_fake(*arguments: Any) -> list[Tensor]:
+    return [weight.new_empty(weight.shape) for weight in arguments[4]]
 
 
-def _pad(size: int, multiple: int = 16) -> int:
-    return (size + multiple - 1) // multiple * multiple
-
-
-def _encode_backward_fake(
-    grad_h: Tensor,
-    items: Tensor,
-    positions: Tensor,
-    offsets: Tensor,
-    weights: Sequence[Tensor],
-    *options: Any,
-) -> list[Tensor]:
-    return [weight.new_empty(weight.shape) for weight in weights]
-
-
-def _encode_backward_add_fake(*arguments: Any) -> list[Tensor]:
-    return _encode_backward_fake(*arguments)[1:]
-
-
-torch.library.register_fake(f"{NAMESPACE}::encode", _encode_fake)
-torch.library.register_fake(f"{NAMESPACE}::encode_backward", _encode_backward_fake)
-torch.library.register_fake(f"{NAMESPACE}::encode_backward_add", _encode_backward_add_fake)
+def _backward_add_fake(*arguments: Any) -> list[Tensor]:
+    return _backward_fake(*arguments)[1:]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    items, positions, offsets, weights, *options, save = inputs
+    items, positions, offsets, weights, *ctx.options, update, ctx.saved = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)  # or backward would get zeros of the size of `saved`
-    ctx.options = options
-    ctx.saved = save
-    ctx.save_for_backward(items, positions, offsets, output[1], *weights)
+    # `update` is saved as a tensor: a number changed before the backward pass is noticed.
+    ctx.save_for_backward(items, positions, offsets, output[1], update, *weights)
 
 
 def _backward(ctx: Any, grad_h: Tensor | None, _: None) -> tuple[Any, ...]:
     if not ctx.saved:
         raise RuntimeError("encode was called with save=False: nothing was kept for a gradient")
-    items, positions, offsets, saved, *weights = ctx.saved_tensors
-    if grad_h is None:
-        return (None, None, None, [None] * len(weights), *(None for _ in ctx.options), None)
-    gradients = torch.ops.mclrec_fast.encode_backward(
-        grad_h, items, positions, offsets, weights, saved, *ctx.options
-    )
-    return (None, None, None, gradients, *(None for _ in ctx.options), None)
+    items, positions, offsets, saved, update, *weights = ctx.saved_tensors
+    gradients: Sequence[Tensor | None] = [None] * len(weights)
+    if grad_h is not None:
+        gradients = torch.ops.mclrec_fast.encode_backward(
+            grad_h, items, positions, offsets, weights, saved, *ctx.options, update
+        )
+    return (None, None, None, gradients, *(None for _ in ctx.options), None, None)
 
 
-torch.library.register_autograd(f"{NAMESPACE}::encode", _backward, setup_context=_setup_context)
-refuse_second_derivative("encode_backward")
+define_op(
+    "encode",
+    f"({_INPUTS}, {_OPTIONS}, bool save) -> (Tensor, Tensor)",
+    _fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+define_op(
+    "encode_backward",
+    f"(Tensor grad_h, {_INPUTS}, Tensor saved, {_OPTIONS}) -> Tensor[]",
+    _backward_fake,
+)
+# The same for a caller who has a gradient of the item embedding already: that of the tokens is
+# added to it, and the gradients of the other weights are returned. CPU only.
+define_op(
+    "encode_backward_add",
+    f"(Tensor grad_h, {_INPUTS}, Tensor saved, {_OPTIONS}, Tensor(a!) grad_items) -> Tensor[]",
+    _backward_add_fake,
+)
 
 
 def encode(
@@ -142,11 +107,8 @@ def encode(
 
     Args:
         packed: S sequences, none of them empty; items in 0 .. V - 1, positions in 0 .. P - 1.
-        weights: float32 or float64: item embedding [V, D], position embedding [P, D], embedding
-            norm weight and bias [D]; then per layer (one or more) 16, matrices as torch's Linear
-            has them, [out, in]: query, key, value and output weight [D, D], each followed by its
-            bias [D]; attention norm weight and bias [D]; inner weight [F, D] and bias [F]; outer
-            weight [D, F] and bias [D]; feed-forward norm weight and bias [D].
+        weights: float32 or float64, the fields of `EmbeddingWeights`, then those of `LayerWeights`
+            for every layer (one or more); see encode_weights.py for names and shapes.
         heads: attention heads, a divisor of D.
         hidden_dropout: probability of dropping a hidden element, 0 <= p < 1; 0 in evaluation.
         attention_dropout: probability of dropping an attention probability, 0 <= p < 1.
@@ -172,23 +134,17 @@ def encode(
             raise ValueError(f"encode: {name} must be in [0, 1), got {p}")
     if not eps >= 0.0:
         raise ValueError(f"encode: eps must be at least 0, got {eps}")
-    op = torch.ops.mclrec_fast.encode
-    if isinstance(update, Tensor):
-        check_tensor("encode", "update", update, torch.int64, 0)
-        check_same_device("encode", items=packed.items, update=update)
-        op = torch.ops.mclrec_fast.encode_counted
-    else:
-        check_update("update", update)
     seed = signed_seed(seed)
+    number = update_tensor("encode", update, items=packed.items)
     if _native.backend(backend, packed.items.device, "encode") == "native":
         save = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
-        options = (heads, hidden_dropout, attention_dropout, eps, seed, update)
-        h: Tensor = op(*packed, weights, *options, save)[0]
+        options = (heads, hidden_dropout, attention_dropout, eps, seed, number)
+        h: Tensor = torch.ops.mclrec_fast.encode(*packed, weights, *options, save)[0]
         return h
     update = int(update)
     check_update("update", update)
     _check_values(packed, weights)
-    return _reference(
+    return _in_torch(
         packed,
         weights,
         heads=heads,
@@ -203,11 +159,10 @@ def encode(
 def _check(packed: PackedSequences, weights: list[Tensor], heads: int) -> None:
     for name, tensor in zip(packed._fields, packed, strict=True):
         check_tensor("encode", name, tensor, torch.int32, 1)
-    count = len(weights) - _EMBEDDING_WEIGHTS
-    if count < _LAYER_WEIGHTS or count % _LAYER_WEIGHTS:
+    first, step = len(EMBEDDING_SHAPES), len(LAYER_SHAPES)
+    if len(weights) < first + step or (len(weights) - first) % step:
         raise ValueError(
-            f"encode: weights must be {_EMBEDDING_WEIGHTS} and {_LAYER_WEIGHTS} for each layer, "
-            f"got {len(weights)}"
+            f"encode: weights must be {first} and {step} for each layer, got {len(weights)}"
         )
     check_tensor("encode", "item_embedding", weights[0], (torch.float32, torch.float64), 2)
     for number, weight in enumerate(weights):
@@ -229,16 +184,20 @@ def _check(packed: PackedSequences, weights: list[Tensor], heads: int) -> None:
 
 
 def _check_shapes(weights: list[Tensor], hidden: int) -> None:
-    inner = weights[_EMBEDDING_WEIGHTS + 10].shape[0]
-    square, vector = [hidden, hidden], [hidden]
-    layer = [square, vector] * 4 + [vector, vector]
-    layer += [[inner, hidden], [inner], [hidden, inner], vector, vector, vector]
-    layers = (len(weights) - _EMBEDDING_WEIGHTS) // _LAYER_WEIGHTS
-    shapes = [[len(w), hidden] for w in weights[:2]] + [vector, vector] + layer * layers
-    for number, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
-        if list(weight.shape) != shape:
+    embedding, layers = split_weights(weights)
+    sizes = {
+        "V": embedding.item_embedding.shape[0],
+        "P": embedding.position_embedding.shape[0],
+        "D": hidden,
+        "F": layers[0].inner.shape[0],
+    }
+    letters = [*EMBEDDING_SHAPES.items(), *len(layers) * [*LAYER_SHAPES.items()]]
+    for number, (weight, (name, shape)) in enumerate(zip(weights, letters, strict=True)):
+        wanted = [sizes[letter] for letter in shape]
+        if list(weight.shape) != wanted:
             raise ValueError(
-                f"encode: weights[{number}] must have shape {shape}, got {list(weight.shape)}"
+                f"encode: weights[{number}] ({name}) must have shape {wanted}, got "
+                f"{list(weight.shape)}"
             )
 
 

@@ -1,7 +1,7 @@
 """The contrast of two views, InfoNCE: `info_nce`, in O(B D) memory.
 
 Holds schema, fake kernels, autograd and the public function. The plain torch twin is
-reference/info_nce.py, the kernel csrc/cpu/similarity_cpu.cpp.
+torch/info_nce.py, the kernel csrc/cpu/info_nce_cpu.cpp.
 Source: Qin et al., SIGIR 2023, Eq. 8, as the mean over the 2B rows.
 """
 
@@ -12,43 +12,31 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._shared import NAMESPACE, check_same_device, check_tensor, refuse_second_derivative
-from .reference import info_nce as _reference
-
-# `saved` is the kernel's own: row statistics, and what else it likes; empty unless `save`.
-torch.library.define(
-    f"{NAMESPACE}::info_nce",
-    "(Tensor a, Tensor b, float temperature, bool cosine, bool save) -> (Tensor, Tensor)",
+from ._shared import (
+    check_same_device,
+    check_tensor,
+    define_op,
+    gradients_like,
+    kept_size,
+    wanted_only,
 )
-torch.library.define(
-    f"{NAMESPACE}::info_nce_backward",
-    "(Tensor grad_loss, Tensor a, Tensor b, Tensor saved, float temperature, bool cosine, "
-    "bool grad_a, bool grad_b) -> (Tensor, Tensor)",
-)
+from .torch.info_nce import info_nce as _in_torch
 
 
 def _fake(
     a: Tensor, b: Tensor, temperature: float, cosine: bool, save: bool
 ) -> tuple[Tensor, Tensor]:
-    size = torch.library.get_ctx().new_dynamic_size() if save else 0
-    return a.new_empty(()), a.new_empty(size)
+    return a.new_empty(()), a.new_empty(kept_size(save))
 
 
 def _backward_fake(
-    grad_loss: Tensor,
-    a: Tensor,
-    b: Tensor,
-    saved: Tensor,
-    temperature: float,
-    cosine: bool,
-    grad_a: bool,
-    grad_b: bool,
-) -> tuple[Tensor, Tensor]:
-    return a.new_empty(a.shape if grad_a else (0,)), b.new_empty(b.shape if grad_b else (0,))
+    grad_loss: Tensor, a: Tensor, b: Tensor, saved: Tensor, *options: Any
+) -> tuple[Tensor, ...]:
+    return gradients_like((a, b), options[2:])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    a, b, ctx.temperature, ctx.cosine, _ = inputs
+    a, b, *ctx.options, _ = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)  # or backward would get zeros for it
     ctx.save_for_backward(a, b, output[1])
@@ -58,21 +46,27 @@ def _backward(ctx: Any, grad_loss: Tensor | None, _: None) -> tuple[Tensor | Non
     wanted = ctx.needs_input_grad[:2]
     if grad_loss is None or not any(wanted):
         return (None,) * 5
-    grads = torch.ops.mclrec_fast.info_nce_backward(
-        grad_loss, *ctx.saved_tensors, ctx.temperature, ctx.cosine, *wanted
+    gradients = torch.ops.mclrec_fast.info_nce_backward(
+        grad_loss, *ctx.saved_tensors, *ctx.options, *wanted
     )
-    return (
-        *(grad if want else None for grad, want in zip(grads, wanted, strict=True)),
-        None,
-        None,
-        None,
-    )
+    return wanted_only(gradients, wanted, 5)
 
 
-torch.library.register_fake(f"{NAMESPACE}::info_nce", _fake)
-torch.library.register_fake(f"{NAMESPACE}::info_nce_backward", _backward_fake)
-torch.library.register_autograd(f"{NAMESPACE}::info_nce", _backward, setup_context=_setup_context)
-refuse_second_derivative("info_nce_backward")
+# The second output is the kernel's own: row statistics, and what else it likes; empty unless
+# `save`.
+define_op(
+    "info_nce",
+    "(Tensor a, Tensor b, float temperature, bool cosine, bool save) -> (Tensor, Tensor)",
+    _fake,
+    backward=_backward,
+    setup_context=_setup_context,
+)
+define_op(
+    "info_nce_backward",
+    "(Tensor grad_loss, Tensor a, Tensor b, Tensor saved, float temperature, bool cosine, "
+    "bool grad_a, bool grad_b) -> (Tensor, Tensor)",
+    _backward_fake,
+)
 
 
 def info_nce(
@@ -111,7 +105,7 @@ def info_nce(
             0
         ]
         return loss
-    return _reference.info_nce(a, b, temperature=temperature, similarity=similarity)
+    return _in_torch(a, b, temperature=temperature, similarity=similarity)
 
 
 def check_views(op: str, **views: Tensor) -> None:

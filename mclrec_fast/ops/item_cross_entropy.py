@@ -1,7 +1,7 @@
 """Cross-entropy over the whole item catalogue: `item_cross_entropy`.
 
 Holds schema, fake kernel, autograd and the public function. The plain torch twin is
-reference/item_cross_entropy.py, the kernel csrc/cpu/item_cross_entropy_cpu.cpp.
+torch/item_cross_entropy.py, the kernel csrc/cpu/item_cross_entropy_cpu.cpp.
 Source: Qin et al., SIGIR 2023, Eq. 5.
 """
 
@@ -11,31 +11,15 @@ import torch
 from torch import Tensor
 
 from .. import _native
-from ._shared import NAMESPACE, check_same_device, check_tensor, refuse_second_derivative
-from .reference import item_cross_entropy as _reference
-
-# The kernel computes the gradients beside the loss, while logits are in cache, of the loss itself;
-# the backward op scales them by the gradient that arrives. A gradient nobody wants is [0].
-torch.library.define(
-    f"{NAMESPACE}::item_cross_entropy",
-    "(Tensor h, Tensor item_embedding, Tensor targets, bool grad_h, bool grad_items)"
-    " -> (Tensor, Tensor, Tensor)",
-)
-torch.library.define(
-    f"{NAMESPACE}::item_cross_entropy_backward",
-    "(Tensor grad_loss, Tensor grad_h, Tensor grad_items, Tensor h, Tensor item_embedding)"
-    " -> (Tensor, Tensor)",
-)
+from ._shared import check_same_device, check_tensor, define_op, gradients_like, wanted_only
+from .torch.item_cross_entropy import item_cross_entropy as _in_torch
 
 
 def _fake(
     h: Tensor, item_embedding: Tensor, targets: Tensor, grad_h: bool, grad_items: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        h.new_empty(()),
-        h.new_empty(h.shape if grad_h else (0,)),
-        item_embedding.new_empty(item_embedding.shape if grad_items else (0,)),
-    )
+    grads = gradients_like((h, item_embedding), (grad_h, grad_items))
+    return h.new_empty(()), grads[0], grads[1]
 
 
 def _scale(
@@ -57,21 +41,26 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | No
     if grad_loss is None:
         return (None,) * 5
     grads = torch.ops.mclrec_fast.item_cross_entropy_backward(grad_loss, *ctx.saved_tensors)
-    return (
-        grads[0] if ctx.grad_h else None,
-        grads[1] if ctx.grad_items else None,
-        None,
-        None,
-        None,
-    )
+    return wanted_only(grads, (ctx.grad_h, ctx.grad_items), 5)
 
 
-torch.library.register_fake(f"{NAMESPACE}::item_cross_entropy", _fake)
-torch.library.register_autograd(
-    f"{NAMESPACE}::item_cross_entropy", _backward, setup_context=_setup_context
+# The kernel computes the gradients beside the loss, while logits are in cache, of the loss itself;
+# the backward op scales them by the gradient that arrives. A gradient nobody wants is [0].
+define_op(
+    "item_cross_entropy",
+    "(Tensor h, Tensor item_embedding, Tensor targets, bool grad_h, bool grad_items)"
+    " -> (Tensor, Tensor, Tensor)",
+    _fake,
+    backward=_backward,
+    setup_context=_setup_context,
 )
-torch.library.impl(f"{NAMESPACE}::item_cross_entropy_backward", "CompositeExplicitAutograd", _scale)
-refuse_second_derivative("item_cross_entropy_backward")
+define_op(
+    "item_cross_entropy_backward",
+    "(Tensor grad_loss, Tensor grad_h, Tensor grad_items, Tensor h, Tensor item_embedding)"
+    " -> (Tensor, Tensor)",
+    None,
+)
+torch.library.impl("mclrec_fast::item_cross_entropy_backward", "CompositeExplicitAutograd", _scale)
 
 
 def item_cross_entropy(
@@ -110,7 +99,7 @@ def item_cross_entropy(
         return loss
     if h.device.type == "cpu":
         _check_targets(targets, len(item_embedding))
-    return _reference.item_cross_entropy(h, item_embedding, targets)
+    return _in_torch(h, item_embedding, targets)
 
 
 def _check(h: Tensor, item_embedding: Tensor, targets: Tensor) -> None:

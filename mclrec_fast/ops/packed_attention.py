@@ -1,7 +1,7 @@
 """Causal attention within the sequences of a packed batch: `packed_attention`.
 
 Holds schema, fake kernels, autograd and the public function. The plain torch twin is
-reference/packed_attention.py, the kernel csrc/cpu/packed_attention_cpu.cpp.
+torch/packed_attention.py, the kernel csrc/cpu/packed_attention_cpu.cpp.
 Source: Vaswani et al., NeurIPS 2017; causal as in Kang & McAuley, ICDM 2018.
 """
 
@@ -12,52 +12,57 @@ from torch import Tensor
 
 from .. import _native
 from ._shared import (
-    NAMESPACE,
     check_same_device,
     check_tensor,
     check_update,
-    refuse_second_derivative,
+    define_op,
+    gradients_like,
     signed_seed,
+    update_tensor,
+    wanted_only,
 )
-from .reference.packed_attention import packed_attention as _reference
+from .torch.packed_attention import packed_attention as _in_torch
 
 _INPUTS = "Tensor query, Tensor key, Tensor value, Tensor offsets, Tensor? visible"
-_OPTIONS = "float dropout, int seed, int update, int layer"
-
-# Only the inputs are kept for the backward pass: the probabilities are cheap to compute again.
-torch.library.define(f"{NAMESPACE}::packed_attention", f"({_INPUTS}, {_OPTIONS}) -> Tensor")
-torch.library.define(
-    f"{NAMESPACE}::packed_attention_backward",
-    f"(Tensor grad, {_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
-)
+_OPTIONS = "float dropout, int seed, Tensor update, int layer"
 
 
 def _fake(query: Tensor, *_: Any) -> Tensor:
     return query.new_empty(query.shape)
 
 
-def _backward_fake(grad: Tensor, query: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(query.new_empty(query.shape) for _ in range(3))  # type: ignore[return-value]
+def _backward_fake(grad: Tensor, query: Tensor, *_: Any) -> tuple[Tensor, ...]:
+    return gradients_like((query,) * 3, (True,) * 3)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:5])
-    ctx.options = inputs[5:]
+    *tensors, dropout, seed, update, layer = inputs
+    ctx.save_for_backward(*tensors, update)
+    ctx.options = dropout, seed, layer
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    *tensors, update = ctx.saved_tensors
+    dropout, seed, layer = ctx.options
     gradients = torch.ops.mclrec_fast.packed_attention_backward(
-        grad, *ctx.saved_tensors, *ctx.options
+        grad, *tensors, dropout, seed, update, layer
     )
-    return (*gradients, None, None, *(None for _ in ctx.options))
+    return wanted_only(gradients, (True,) * 3, 9)
 
 
-torch.library.register_fake(f"{NAMESPACE}::packed_attention", _fake)
-torch.library.register_fake(f"{NAMESPACE}::packed_attention_backward", _backward_fake)
-torch.library.register_autograd(
-    f"{NAMESPACE}::packed_attention", _backward, setup_context=_setup_context
+# Only the inputs are kept for the backward pass: the probabilities are cheap to compute again.
+define_op(
+    "packed_attention",
+    f"({_INPUTS}, {_OPTIONS}) -> Tensor",
+    _fake,
+    backward=_backward,
+    setup_context=_setup_context,
 )
-refuse_second_derivative("packed_attention_backward")
+define_op(
+    "packed_attention_backward",
+    f"(Tensor grad, {_INPUTS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor)",
+    _backward_fake,
+)
 
 
 def packed_attention(
@@ -69,7 +74,7 @@ def packed_attention(
     visible: Tensor | None = None,
     dropout: float = 0.0,
     seed: int = 0,
-    update: int = 0,
+    update: int | Tensor = 0,
     layer: int = 0,
     backend: str = "auto",
 ) -> Tensor:
@@ -88,7 +93,8 @@ def packed_attention(
         visible: bool [T], which tokens are keys; None for all.
         dropout: probability of dropping a probability, 0 <= p < 1.
         seed: key of the dropout mask, 64 bits.
-        update: number of the update, 0 .. 2**32 - 1; another update draws another mask.
+        update: number of the update, 0 .. 2**32 - 1, or that number in an int64 scalar on the
+            device (see `encode`); another update draws another mask.
         layer: number of the layer, 0 .. 255; another layer draws another mask.
         backend: "auto", "torch" or "native".
 
@@ -106,15 +112,17 @@ def packed_attention(
         raise ValueError(f"packed_attention: dropout must be in [0, 1), got {dropout}")
     if not 0 <= layer < 256:
         raise ValueError(f"packed_attention: layer must be in 0..255, got {layer}")
-    check_update("update", update)
     seed = signed_seed(seed)
+    number = update_tensor("packed_attention", update, query=query)
     if _native.backend(backend, query.device, "packed_attention") == "native":
         context: Tensor = torch.ops.mclrec_fast.packed_attention(
-            query, key, value, offsets, visible, dropout, seed, update, layer
+            query, key, value, offsets, visible, dropout, seed, number, layer
         )
         return context
+    update = int(update)
+    check_update("update", update)
     _check_offsets(offsets, len(query))
-    return _reference(
+    return _in_torch(
         query,
         key,
         value,

@@ -19,14 +19,8 @@ from ._ranking_checks import (
     check_target_values,
     refuse_non_finite,
 )
-from ._shared import NAMESPACE, check_same_device
-from .reference.target_rank import target_rank as _reference
-
-torch.library.define(
-    f"{NAMESPACE}::target_rank",
-    "(Tensor h, Tensor item_embedding, Tensor targets, Tensor history, Tensor history_offsets)"
-    " -> Tensor",
-)
+from ._shared import check_same_device, define_op
+from .torch.target_rank import target_rank as _in_torch
 
 
 def _fake(
@@ -35,7 +29,12 @@ def _fake(
     return targets.new_empty((4, h.shape[0]))
 
 
-torch.library.register_fake(f"{NAMESPACE}::target_rank", _fake)
+define_op(
+    "target_rank",
+    "(Tensor h, Tensor item_embedding, Tensor targets, Tensor history, Tensor history_offsets)"
+    " -> Tensor",
+    _fake,
+)
 
 
 class TargetRank(NamedTuple):
@@ -105,6 +104,6 @@ def target_rank(
     else:
         check_target_values(op, targets, len(item_embedding))
         check_item_list_values(op, "history", history, history_offsets, len(item_embedding))
-        ranks = _reference(h, item_embedding, targets, history, history_offsets)
+        ranks = _in_torch(h, item_embedding, targets, history, history_offsets)
     refuse_non_finite(op, ranks[0] < 0)
     return TargetRank(*ranks.unbind(0))

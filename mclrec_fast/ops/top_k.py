@@ -14,14 +14,8 @@ from ._ranking_checks import (
     check_scoring,
     refuse_non_finite,
 )
-from ._shared import NAMESPACE, check_same_device
-from .reference.top_k import top_k as _reference
-
-torch.library.define(
-    f"{NAMESPACE}::top_k",
-    "(Tensor h, Tensor item_embedding, int k, Tensor exclude, Tensor exclude_offsets)"
-    " -> (Tensor, Tensor)",
-)
+from ._shared import check_same_device, define_op
+from .torch.top_k import top_k as _in_torch
 
 
 def _fake(
@@ -30,7 +24,12 @@ def _fake(
     return h.new_empty((h.shape[0], k)), exclude_offsets.new_empty((h.shape[0], k))
 
 
-torch.library.register_fake(f"{NAMESPACE}::top_k", _fake)
+define_op(
+    "top_k",
+    "(Tensor h, Tensor item_embedding, int k, Tensor exclude, Tensor exclude_offsets)"
+    " -> (Tensor, Tensor)",
+    _fake,
+)
 
 
 def top_k(
@@ -82,6 +81,6 @@ def top_k(
         scores, items = torch.ops.mclrec_fast.top_k(h, item_embedding, k, exclude, exclude_offsets)
     else:
         check_item_list_values(op, "exclude", exclude, exclude_offsets, len(item_embedding))
-        scores, items = _reference(h, item_embedding, k, exclude, exclude_offsets)
+        scores, items = _in_torch(h, item_embedding, k, exclude, exclude_offsets)
     refuse_non_finite(op, (items < 0).any(dim=1))
     return scores, items

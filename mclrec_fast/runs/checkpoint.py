@@ -1,11 +1,13 @@
 """Checkpoints: tensors as safetensors, everything else as JSON in the same file's header.
 
-One file is one state, so that replacing it is atomic. Holds no random generator: every random
+One file is one state, so that replacing it is atomic; a digest of all of it is checked whenever it
+is read. Holds no random generator: every random
 number of a run has an address (seed, epoch, batch, update), and the counters here are enough.
 Decides neither when to save nor what is best; that is the loop's.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from .._files import require_regular
 from ..errors import InputError
 from .directory import write_atomically
 
 FORMAT = "mclrec_fast"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -92,9 +95,25 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
     Raises:
         RunError: the disk refuses; the old file is untouched.
     """
-    metadata = {"format": FORMAT, "version": str(VERSION), "header": json.dumps(header)}
+    text = json.dumps(header)
     own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    metadata = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "header": text,
+        "digest": _digest(own, text),
+    }
     write_atomically(path, serialise(own, metadata))
+
+
+def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    """SHA-256 of all tensors by name, with their types and shapes, and of the header."""
+    found = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -104,16 +123,21 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         InputError: the file is missing, damaged or not ours.
     """
     try:
+        require_regular(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise InputError(f"{path}: not a readable checkpoint: {error}") from None
     if metadata.get("format") != FORMAT or "header" not in metadata:
         raise InputError(f"{path}: a safetensors file, but not one of {FORMAT}")
     if metadata.get("version") != str(VERSION):
         raise InputError(
             f"{path}: checkpoint version {metadata.get('version')}, this is version {VERSION}"
+        )
+    if metadata.get("digest") != _digest(tensors, metadata["header"]):
+        raise InputError(
+            f"{path}: damaged: its digest is not that of its content; use another copy of the file"
         )
     header: dict[str, Any] = json.loads(metadata["header"])
     return tensors, header
@@ -125,6 +149,7 @@ def save_state(
     optimizers: Mapping[str, Any],
     progress: Progress,
     best: Mapping[str, Tensor] | None = None,
+    run: str = "",
 ) -> None:
     """Writes everything a run needs to go on.
 
@@ -135,6 +160,7 @@ def save_state(
         progress: counters and history.
         best: the best weights, when best.safetensors is about to hold something that a resumed
             run must not see.
+        run: the run's identity.
     """
     tensors: dict[str, Tensor] = {}
     header = {
@@ -142,6 +168,7 @@ def save_state(
         "optimizers": pack(optimizers, tensors, "optimizers"),
         "best": None if best is None else pack(best, tensors, "best"),
         "progress": dataclasses.asdict(progress),
+        "run": run,
     }
     write(path, tensors, header)
 
@@ -154,6 +181,7 @@ class State:
     optimizers: dict[str, Any]
     best: dict[str, Tensor] | None
     progress: Progress
+    run: str
 
 
 def load_state(path: Path) -> State:
@@ -170,6 +198,7 @@ def load_state(path: Path) -> State:
         optimizers=unpack(header["optimizers"], tensors),
         best=unpack(header["best"], tensors),
         progress=Progress(**header["progress"]),
+        run=header["run"],
     )
 
 

@@ -28,6 +28,7 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 RESULT = "result.json"
 LOG = "train.log"
+LOCK = "run.lock"
 DATA = "data.json"
 
 _MARKS_OF_A_RUN = (CONFIG, LAST, BEST, RESULT, METRICS)
@@ -95,10 +96,10 @@ class RunDirectory:
     theirs.
     """
 
-    def __init__(self, path: Path, lock: IO[str]) -> None:
-        """Takes over `lock`, the open and locked log file."""
+    def __init__(self, path: Path, lock: IO[str], log: IO[str]) -> None:
+        """Takes over both open files, the first of them locked."""
         self.path = path
-        self._log = lock
+        self._lock, self._log = lock, log
 
     @staticmethod
     def check_free(path: Path, origin: str = "--out") -> None:
@@ -131,6 +132,7 @@ class RunDirectory:
         cls.check_free(path, origin)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            _files.sync_directory(path.parent)
         except OSError as error:
             raise InputError(f"{origin} {path}: {error.strerror or error}") from None
         run = cls._locked(path)
@@ -146,31 +148,27 @@ class RunDirectory:
         """
         require_run(path, "--resume")
         run = cls._locked(path)
-        for leftover in path.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        _files.remove_leftovers(path)
         return run
 
     @classmethod
     def _locked(cls, path: Path) -> "RunDirectory":
-        try:
-            log = open(path / LOG, "a", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{path}: cannot write there: {error.strerror or error}") from None
-        try:
-            import fcntl
-        except ImportError:  # not a POSIX system: no lock, the rest is the same
-            return cls(path, log)
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            log.close()
-            raise InputError(f"{path}: another process is writing to this run") from None
-        return cls(path, log)
+        with contextlib.ExitStack() as files:
+            try:
+                # A file of its own: the log may be moved away while the run goes on.
+                lock = files.enter_context(open(path / LOCK, "a", encoding="utf-8"))
+                _lock(lock, path)
+                log = files.enter_context(open(path / LOG, "a", encoding="utf-8"))
+            except OSError as error:
+                raise InputError(f"{path}: cannot write there: {error.strerror or error}") from None
+            files.pop_all()
+        return cls(path, lock, log)
 
     def close(self) -> None:
         """Lets go of the directory."""
-        with contextlib.suppress(OSError):  # what a full disk refused was reported when written
-            self._log.close()
+        for file in (self._log, self._lock):
+            with contextlib.suppress(OSError):  # what a full disk refused was said when written
+                file.close()
 
     def __enter__(self) -> "RunDirectory":
         """The directory itself."""
@@ -211,6 +209,22 @@ class RunDirectory:
         write_atomically(self.path / METRICS_TABLE, table.getvalue().encode())
 
 
+def _lock(file: IO[str], path: Path) -> None:
+    """Holds a lock on an open file until it is closed; where there are no locks, nothing.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise InputError(f"{path}: another process is writing to this run") from None
+
+
 def require_run(path: Path, origin: str) -> None:
     """Refuses a path that holds no run.
 
@@ -230,8 +244,9 @@ def read_json(path: Path) -> Any:
         InputError: missing or not JSON.
     """
     try:
+        _files.require_regular(path)
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None

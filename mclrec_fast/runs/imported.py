@@ -15,6 +15,7 @@ from ..models.encoder import Encoder
 from ..models.options import EncoderOptions
 from . import checkpoint
 from .directory import BEST, RunDirectory
+from .identity import identity
 from .loading import begin_run
 
 
@@ -40,7 +41,8 @@ def write_run(
     with RunDirectory.create(out) as directory:
         console.attach(directory.log)
         begin_run(directory, config, dataset)
-        header: dict[str, Any] = {"epoch": 0, "step": 0, "value": None}
+        run = identity(config, dataset.log.sha256)
+        header: dict[str, Any] = {"epoch": 0, "step": 0, "value": None, "run": run}
         checkpoint.write(directory.path / BEST, weights, header | {"imported_from": str(file)})
         console.line(f"imported {file} into {out}")
         console.line(f"evaluate it with: mclrec-fast evaluate {out}")

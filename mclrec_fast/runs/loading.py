@@ -19,6 +19,7 @@ from ..models import model_class
 from ..models.base import Model
 from . import checkpoint
 from .directory import BEST, CONFIG, DATA, ENVIRONMENT, LAST, RunDirectory, read_json, require_run
+from .identity import identity
 
 
 class LoadedRun(NamedTuple):
@@ -44,6 +45,20 @@ def read_config(path: Path) -> Config:
     return configuration.from_dict(read_json(path / CONFIG), str(path / CONFIG))
 
 
+def read_card(path: Path) -> dict[str, Any]:
+    """The data card of the run at `path`.
+
+    Raises:
+        InputError: missing, damaged, or without what identifies the data.
+    """
+    card = read_json(path / DATA)
+    if not isinstance(card, dict) or not all(
+        isinstance(card.get(name), str) for name in ("format", "source", "sha256")
+    ):
+        raise InputError(f"{path / DATA}: not a data card with format, source and sha256")
+    return card
+
+
 def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedRun:
     """Loads a run's configuration and best weights.
 
@@ -61,6 +76,12 @@ def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedR
         hint = f"; go on with: --resume {path}" if (path / LAST).exists() else ""
         raise InputError(f"{origin} {path}: no {BEST} yet, no epoch was finished{hint}")
     weights, header = checkpoint.read(path / BEST)
+    of_run = identity(config, read_card(path)["sha256"])
+    if header.get("run") != of_run:
+        raise InputError(
+            f"{path / BEST}: the weights of another run, not of what {CONFIG} and {DATA} name; "
+            "were the run's files changed?"
+        )
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise InputError(f"{path / BEST}: holds weights that are not finite")
     place = torch.device(device)
@@ -97,8 +118,10 @@ def save_model(model: Model, path: Path) -> None:
     with RunDirectory.create(path, "save") as directory:
         ids = _Ids(np.empty(0, np.int64), model.item_ids)
         save_ids(ids, path, keep_user_ids=False)
-        directory.write_config(Config(DataConfig(), model.options, TrainConfig()))
-        header = {"epoch": 0, "step": 0, "value": None}
+        config = Config(DataConfig(), model.options, TrainConfig())
+        directory.write_config(config)
+        directory.write_json(DATA, {"format": "saved", "source": "Model.save", "sha256": ""})
+        header = {"epoch": 0, "step": 0, "value": None, "run": identity(config, "")}
         checkpoint.write(path / BEST, model.state_dict(), header)
 
 
@@ -122,8 +145,8 @@ def load_run_data(path: Path, config: Config) -> Dataset:
     Raises:
         InputError: it was a frame, or the file is not what it was.
     """
-    made_with = read_json(path / DATA)
-    if made_with.get("format") == "frame":
+    made_with = read_card(path)
+    if made_with["format"] in ("frame", "saved"):
         raise InputError(
             f"{path} was trained on a frame in Python, {made_with['source']!r}, which no command "
             "line can read: go on in Python, with Dataset.from_frame and fit(run=..., resume=True)"
@@ -140,7 +163,7 @@ def require_same_data(path: Path, dataset: Dataset) -> None:
     Raises:
         InputError: another file, or other item ids.
     """
-    before, log = read_json(path / DATA), dataset.log
+    before, log = read_card(path), dataset.log
     if before["sha256"] != log.sha256:
         raise InputError(
             f"{log.source} is not the data of {path}: its SHA-256 is {log.sha256}, "

@@ -26,6 +26,7 @@ from ..models.base import Model
 from ..runs import checkpoint
 from ..runs.checkpoint import Progress
 from ..runs.directory import BEST, LAST, RunDirectory, default_path
+from ..runs.identity import CHANGEABLE, identity
 from ..runs.loading import begin_run, load_run_data, read_config, require_same_data
 from ..sampling import SampleTable
 from .graphs import training_step
@@ -36,12 +37,6 @@ from .machine import all_cores, machine_for
 from .observers import Callback, EpochLines, MetricsFiles, Observers
 from .report import final_report
 from .trackers import tracker_of
-
-CHANGEABLE = (
-    "data", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend", "tf32",
-    "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
-)  # fmt: skip
-"""Keys that a resumed run may change; anything else would make it another run."""
 
 
 def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, Any]:
@@ -82,7 +77,7 @@ def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str
 
     Args:
         path: the run's directory.
-        given: values that the command line changes, of :data:`CHANGEABLE` keys.
+        given: values that the command line changes, of `identity.CHANGEABLE` keys.
         console: what it says.
 
     Returns:
@@ -221,7 +216,13 @@ def _train(
     """Everything after model, data and directory are at hand."""
     model, dataset, config, device, console = job
     train, is_new = config.train, state is None
-    keeper: Keeper = InMemory() if directory is None else InDirectory(directory)
+    run = identity(config, dataset.log.sha256)
+    keeper: Keeper = InMemory() if directory is None else InDirectory(directory, run)
+    if state is not None and state.run != run:
+        raise InputError(
+            "the state belongs to another run: of another configuration, seed or data than "
+            "config.json and data.json name; were the run's files changed?"
+        )
     if directory is not None and is_new:
         console.attach(directory.log)
         console.line(f"run: {directory.path}")
@@ -263,6 +264,8 @@ def _train(
     )
     if state is not None:
         _restore(training, state)
+    if state is not None and training.finished():
+        console.line(f"note: {_why_finished(training)}")
     with training.stop:
         try:
             training.observers.started(configuration.to_dict(config), dataset.card.to_dict())
@@ -272,6 +275,19 @@ def _train(
         finally:
             _take_best(training)
         return final_report(training, dataset, config, directory)
+
+
+def _why_finished(training: Training) -> str:
+    """Why a resumed training has nothing to do, and what would give it something."""
+    progress, train = training.progress, training.settings
+    if progress.epoch >= train.epochs:
+        return f"all {train.epochs} epochs are done: --epochs N trains on"
+    if training.steps_are_up:
+        return f"all {train.max_steps} batches are done: --max-steps N trains on"
+    return (
+        f"stopped early, {progress.stale} epochs after the best one ({progress.best_epoch}): "
+        f"--set patience=N with N above {progress.stale} trains on"
+    )
 
 
 def _take_best(training: Training) -> None:

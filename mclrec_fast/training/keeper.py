@@ -42,19 +42,19 @@ class Keeper(Protocol):
 class InDirectory:
     """Keeps a run's state and best weights in its directory."""
 
-    def __init__(self, directory: RunDirectory) -> None:
-        """In this one."""
-        self._path = directory.path
+    def __init__(self, directory: RunDirectory, identity: str) -> None:
+        """In this one, as files of the run of this identity."""
+        self._path, self._identity = directory.path, identity
 
     def save(
         self, model: nn.Module, step: dict[str, Any], progress: Progress, best: Weights | None
     ) -> None:
         """See `Keeper`."""
-        checkpoint.save_state(self._path / LAST, model, step, progress, best)
+        checkpoint.save_state(self._path / LAST, model, step, progress, best, self._identity)
 
     def save_best(self, weights: Weights, header: dict[str, Any]) -> None:
         """See `Keeper`."""
-        checkpoint.write(self._path / BEST, weights, header)
+        checkpoint.write(self._path / BEST, weights, header | {"run": self._identity})
 
     def best(self) -> Weights | None:
         """See `Keeper`."""

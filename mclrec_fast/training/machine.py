@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from .. import _native
+from .. import _fork, _native
 from ..config import Config, TrainConfig
 from ..errors import InputError
 
@@ -36,7 +36,7 @@ def machine_for(train: TrainConfig) -> Iterator[torch.device]:
     if device.type == "cuda":
         _native.set_precision(train.precision)
     before = torch.get_num_threads()
-    torch.set_num_threads(train.threads or before)
+    torch.set_num_threads(_fork.allowed_threads(train.threads or before))
     try:
         yield device
     finally:

@@ -98,6 +98,8 @@ def _facts(
 
 def say_table(result: dict[str, Any], console: Console) -> None:
     """The final table: both protocols, the floor beside the model."""
+    if all(result.get(name) is None for name in SPLITS):
+        console.line("nothing is held out (holdout none): there are no metrics")
     for name in SPLITS:
         if result.get(name) is None:
             continue
@@ -113,6 +115,12 @@ def say_table(result: dict[str, Any], console: Console) -> None:
         targets, epoch = result[name]["samples"], result["best_epoch"]
         title = f"{name}: full ranking, {targets} targets, best epoch {epoch}"
         console.table(title, ["model", "history", *columns], rows)
+        if repeated := result[name]["repeated"]:
+            console.line(
+                f"note: {repeated} of {targets} targets repeat their user's history; masked, they "
+                "are misses, because recommending leaves out what was seen (unless "
+                "exclude_seen=False, --include-seen)"
+            )
 
 
 def _columns(measured: Mapping[str, float]) -> list[str]:
@@ -126,7 +134,7 @@ def write_ranks(path: Path, ranks: Ranks, user_ids: Any) -> None:
 
     Args:
         path: an .npz file: ``user`` (rows of the log), ``unmasked``, ``unmasked_ties``, ``masked``,
-            ``masked_ties``, and ``user_id`` where ids are kept.
+            ``masked_ties``, ``repeated``, and ``user_id`` where ids are kept.
         ranks: what to keep.
         user_ids: external ids [U], or None to keep them out.
     """
@@ -136,6 +144,7 @@ def write_ranks(path: Path, ranks: Ranks, user_ids: Any) -> None:
         "unmasked_ties": ranks.unmasked_ties,
         "masked": ranks.masked,
         "masked_ties": ranks.masked_ties,
+        "repeated": ranks.repeated,
     }
     if user_ids is not None:
         ids = user_ids[ranks.users]

@@ -1,4 +1,4 @@
-"""The CUDA ops of csrc/ops_cuda on emulated kernels: built, registered and put in the CPU's place.
+"""The ops of csrc/ops on emulated CUDA kernels: built, registered and put in the CPU's place.
 
 The glue (checks, allocation, argument order) and every launcher and kernel are the very sources of
 `_C_cuda`; only the compiler, the device and the stream differ.
@@ -28,20 +28,22 @@ SCHEDULES = {"forward": (0, 0), "reverse": (1, 0), "random": (2, 1)}
 def sources() -> list[Path]:
     """Every launcher and every op file of the CUDA module, without its Python module."""
     csrc = build.ROOT / "csrc"
-    glue = [path for path in (csrc / "ops_cuda").glob("*.cpp") if path.name != "module.cpp"]
+    glue = [*(csrc / "ops").glob("*.cpp"), csrc / "ops_cuda" / "precision.cpp"]
     return sorted((csrc / "cuda").glob("*.cu")) + sorted(glue)
 
 
 def implemented() -> list[str]:
     """The ops with a CUDA kernel."""
     text = "".join(path.read_text() for path in sources())
+    text = re.sub(r"#ifndef MCLREC_CUDA\n.*?#endif", "", text, flags=re.DOTALL)  # the CPU's own
     return sorted(set(re.findall(r'm\.impl\("(\w+)"', text)))
 
 
 def build_flags() -> tuple[str, ...]:
-    """What the glue needs to see of torch."""
+    """What the glue needs to see of torch, whose tensors are hidden symbols and ours here not."""
     include = [f"-isystem{path}" for path in cpp_extension.include_paths()]
-    return ("-std=c++20", "-DTORCH_TARGET_VERSION=0x020d000000000000", *include)
+    target = "-DTORCH_TARGET_VERSION=0x020d000000000000"
+    return ("-std=c++20", "-Wno-attributes", target, *include)
 
 
 def link_flags() -> tuple[str, ...]:

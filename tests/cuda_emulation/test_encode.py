@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mclrec_fast.ops import PackedSequences, encode
-from mclrec_fast.ops.reference.encode import encode as reference
+from mclrec_fast.ops.torch.encode import encode as reference
 
 from .ops import NAMESPACE, SCHEDULES, emulated
 
@@ -116,7 +116,8 @@ def by_kernels(
     """The same by the emulated kernels."""
     packed, leaves = batch(case), [weight.detach() for weight in weights(case, dtype)]
     seed = SETTINGS["seed"] - 2**64
-    tail = (case.heads, case.hidden_dropout, case.attention_dropout, SETTINGS["eps"], seed, 5)
+    number = torch.tensor(SETTINGS["update"])
+    tail = (case.heads, case.hidden_dropout, case.attention_dropout, SETTINGS["eps"], seed, number)
     ops = getattr(torch.ops, NAMESPACE)
     with emulated(monkeypatch, schedule, tf32=tf32, bf16=bf16):
         h, saved = ops.encode(*packed, leaves, *tail, True)
@@ -214,21 +215,17 @@ def test_an_update_changed_before_the_backward_pass_is_noticed(
             h.sum().backward()
 
 
-def test_opcheck_of_encode_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the fake kernel where something is saved: it gives the size that the CPU's keep."""
+def test_opcheck(monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES["lengths all equal"]
     leaves = weights(case, torch.float64)
     plain = [weight.detach() for weight in leaves]
     tail = (case.heads, 0.5, 0.2, 1e-12, 3, torch.tensor(4))
-    op = torch.ops.mclrec_fast.encode_counted
+    op = torch.ops.mclrec_fast.encode
     with emulated(monkeypatch):
         torch.library.opcheck(op.default, (*batch(case), plain, *tail, False))
-        without_fake = ("test_schema", "test_autograd_registration")
-        torch.library.opcheck(
-            op.default, (*batch(case), leaves, *tail, True), test_utils=without_fake
-        )
+        torch.library.opcheck(op.default, (*batch(case), leaves, *tail, True))
         h, saved = op(*batch(case), plain, *tail, True)
         torch.library.opcheck(
-            torch.ops.mclrec_fast.encode_counted_backward.default,
+            torch.ops.mclrec_fast.encode_backward.default,
             (h, *batch(case), plain, saved, *tail),
         )

@@ -17,7 +17,7 @@ from mclrec_fast.models.objective import (
     recommendation_loss,
 )
 from mclrec_fast.ops import contrast, info_nce
-from mclrec_fast.ops.reference.contrast import regulariser
+from mclrec_fast.ops.torch.contrast import regulariser
 from mclrec_fast.training.step import TrainingStep
 
 from ..backends import BACKENDS

@@ -93,7 +93,7 @@ def test_a_run_from_the_command_line(device: str, tmp_path: Path) -> None:
 
 @contextmanager
 def waiting_is_an_error() -> Iterator[None]:
-    """Torch finds every wait for the GPU that goes through it; there is none in csrc/ops_cuda."""
+    """Torch finds every wait for the GPU that goes through it; there is none in csrc/ops."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield

@@ -67,7 +67,9 @@ def both(model: Model, update: Update, batch: Batch, at: Pass) -> list[tuple[Los
 def assert_equal(found: tuple[Losses, list], expected: tuple[Losses, list]) -> None:
     assert found[0].keys() == expected[0].keys()
     for name, loss in expected[0].items():
-        assert float(found[0][name]) == pytest.approx(float(loss), rel=1e-12, abs=1e-12), name
+        assert float(found[0][name]) == pytest.approx(float(loss.detach()), rel=1e-12, abs=1e-12), (
+            name
+        )
     assert len(found[1]) == len(expected[1])
     for number, (mine, theirs) in enumerate(zip(found[1], expected[1], strict=True)):
         assert mine.shape == theirs.shape and mine.dtype == theirs.dtype

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mclrec_fast.ops import PackedSequences
-from mclrec_fast.ops.reference.augment_views import augment_views, gather_sequences
+from mclrec_fast.ops.torch.augment_views import augment_views, gather_sequences
 
 LOG = torch.arange(1, 401, dtype=torch.int32)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mclrec_fast import _native
 from mclrec_fast.ops import PackedSequences, encode
+from mclrec_fast.ops.encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES
 
 from .accuracy import assert_close64, largest
 from .encoder_inputs import (
@@ -28,6 +29,7 @@ needs_kernel = pytest.mark.skipif(
     not _native.has_kernel("encode"), reason=f"no kernel: {_native.why_not()}"
 )
 BACKENDS = ["torch", pytest.param("native", marks=needs_kernel)]
+NUMBER = torch.tensor(4)  # of an update, as the operators take it
 DROPOUTS = {"no dropout": (0.0, 0.0), "half": (0.5, 0.5), "other": (0.2, 0.3), "mixed": (0.5, 0.1)}
 
 
@@ -265,7 +267,7 @@ def test_gradcheck(dropout: str, isa: str) -> None:
 def test_opcheck(name: str, save: bool) -> None:
     case = CASES[name]
     weights = [w.requires_grad_(save) for w in encoder_weights(case)]
-    arguments = (*packed_batch(case), weights, case.heads, 0.5, 0.2, 1e-12, 3, 4, save)
+    arguments = (*packed_batch(case), weights, case.heads, 0.5, 0.2, 1e-12, 3, NUMBER, save)
     torch.library.opcheck(torch.ops.mclrec_fast.encode.default, arguments)
     if save:
         with torch.no_grad():
@@ -282,7 +284,7 @@ def test_opcheck(name: str, save: bool) -> None:
 def test_backward_add_adds_to_the_item_gradient(name: str) -> None:
     case = CASES[name]
     batch, weights = packed_batch(case), encoder_weights(case)
-    options = (case.heads, 0.5, 0.2, 1e-12, 3, 4)
+    options = (case.heads, 0.5, 0.2, 1e-12, 3, NUMBER)
     h, saved = torch.ops.mclrec_fast.encode(*batch, weights, *options, True)
     arguments = (h, *batch, weights, saved, *options)
     alone, *others = torch.ops.mclrec_fast.encode_backward(*arguments)
@@ -404,7 +406,7 @@ def test_bad_input(backend: str) -> None:
 def test_kernel_checks_on_its_own() -> None:
     case = Case([3, 2], 8, 8)
     batch, weights = packed_batch(case), encoder_weights(case)
-    rest = (weights, 2, 0.0, 0.0, 1e-12, 0, 0, True)
+    rest = (weights, 2, 0.0, 0.0, 1e-12, 0, NUMBER, True)
     op = torch.ops.mclrec_fast.encode
     bad = batch.items.clone()
     bad[0] = ITEMS
@@ -415,6 +417,9 @@ def test_kernel_checks_on_its_own() -> None:
     ):
         with pytest.raises(ValueError, match="encode: "):
             op(items, positions, offsets, *rest)
+    for number in (torch.tensor(-1), torch.tensor(2**32), torch.tensor(1, dtype=torch.int32)):
+        with pytest.raises(ValueError, match="encode: update must be"):
+            op(*batch, *rest[:-2], number, True)
     h, saved = op(*batch, *rest)
     with pytest.raises(ValueError, match="saved must have shape"):
         torch.ops.mclrec_fast.encode_backward(h, *batch, weights, saved[1:], *rest[1:-1])
@@ -440,16 +445,8 @@ def test_update_in_a_tensor(backend: str) -> None:
 
 
 @needs_kernel
-def test_opcheck_of_encode_counted() -> None:
-    """The operator behind such a call, where no kernel of its own reads the number."""
-    case = CASES["one layer"]
-    weights = [w.requires_grad_() for w in encoder_weights(case)]
-    tail = (case.heads, 0.5, 0.2, 1e-12, 3, torch.tensor(4))
-    arguments = (*packed_batch(case), weights, *tail, True)
-    torch.library.opcheck(torch.ops.mclrec_fast.encode_counted.default, arguments)
-    weights = [w.detach() for w in weights]
-    h, saved = torch.ops.mclrec_fast.encode_counted(*packed_batch(case), weights, *tail, True)
-    torch.library.opcheck(
-        torch.ops.mclrec_fast.encode_counted_backward.default,
-        (h, *packed_batch(case), weights, saved, *tail),
-    )
+def test_the_kernels_have_the_same_weights_in_the_same_order() -> None:
+    assert _native.MODULES["_C"].module is not None
+    ours = [*EMBEDDING_SHAPES.items(), *LAYER_SHAPES.items()]
+    assert _native.MODULES["_C"].module.encode_weights() == ours
+    assert len(set(name for name, _ in ours)) == len(ours)

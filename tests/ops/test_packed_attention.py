@@ -192,7 +192,7 @@ def test_opcheck(name: str) -> None:
     (q, k, v, grad), offsets, visible = inputs(CASES[name])
     for x in (q, k, v):
         x.requires_grad_()
-    options = (offsets, visible, 0.5, 1, 2, 3)
+    options = (offsets, visible, 0.5, 1, torch.tensor(2), 3)
     torch.library.opcheck(torch.ops.mclrec_fast.packed_attention.default, (q, k, v, *options))
     torch.library.opcheck(
         torch.ops.mclrec_fast.packed_attention_backward.default,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from mclrec_fast.ops.reference.fixed_order import fused_multiply_add
 from mclrec_fast.ops.target_rank import target_rank
+from mclrec_fast.ops.torch.fixed_order import fused_multiply_add
 from tests.ops.ranking_inputs import (
     VARIANTS,
     RankingCase,

@@ -11,8 +11,8 @@ from mclrec_fast import _native
 from ..cuda_emulation.ops import implemented
 
 OPS = (
-    "augment_views", "gather_sequences", "encode", "encode_counted", "packed_attention", "contrast",
-    "info_nce", "item_cross_entropy", "target_rank", "top_k",
+    "augment_views", "gather_sequences", "encode", "packed_attention", "contrast", "info_nce",
+    "item_cross_entropy", "target_rank", "top_k",
 )  # fmt: skip
 
 loaded = pytest.mark.skipif(
@@ -22,7 +22,7 @@ loaded = pytest.mark.skipif(
 
 
 def test_the_sources_register_every_op() -> None:
-    with_backward = ("encode", "encode_counted", "packed_attention", "contrast", "info_nce")
+    with_backward = ("encode", "packed_attention", "contrast", "info_nce")
     assert set(implemented()) == {*OPS, *(f"{op}_backward" for op in with_backward)}
 
 

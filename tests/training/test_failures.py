@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from mclrec_fast import _files
 from mclrec_fast.commands import train
 from mclrec_fast.errors import RunError
 from mclrec_fast.runs import checkpoint
@@ -98,13 +99,15 @@ def test_a_full_disk_keeps_the_last_good_state_and_the_run_goes_on(
     assert_same_run(straight, out)
 
 
-def test_a_full_disk_really(tmp_path: Path) -> None:
+def test_a_full_disk_really(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/full refuses every byte, as a full disk does."""
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
     target = tmp_path / "state"
     target.write_bytes(b"good")
-    (tmp_path / f".state.{os.getpid()}.tmp").symlink_to("/dev/full")
+    aside = tmp_path / "aside"
+    full = lambda *_: (os.open("/dev/full", os.O_WRONLY), aside)  # noqa: E731
+    monkeypatch.setattr(_files, "_create_beside", full)
     with pytest.raises(RunError, match="No space left on device"):
         run_directory.write_atomically(target, b"new" * 100_000)
     assert target.read_bytes() == b"good"

@@ -13,7 +13,7 @@ from mclrec_fast.commands import evaluate
 from mclrec_fast.config import Config, TrainConfig
 from mclrec_fast.config_keys import Given
 from mclrec_fast.errors import InputError
-from mclrec_fast.ops.reference.fixed_order import full_product
+from mclrec_fast.ops.torch.fixed_order import full_product
 from mclrec_fast.training import fit
 from mclrec_fast.training.machine import machine_for
 from tests.small_runs import run, write_log

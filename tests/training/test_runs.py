@@ -32,7 +32,7 @@ def test_the_run_directory_holds_everything(finished: Path) -> None:
     assert names == {
         "config.json", "env.json", "data.json", "metrics.jsonl", "metrics.csv", "best.safetensors",
         "last.safetensors", "item_ids.npz", "user_ids.npz", "valid_ranks.npz", "test_ranks.npz",
-        "result.json", "train.log",
+        "result.json", "train.log", "run.lock",
     }  # fmt: skip
 
 
@@ -210,3 +210,37 @@ def test_a_run_finds_its_log_from_another_folder(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert evaluate.main(["../run"]) == 0
     assert train.main(["--resume", "../run", "--epochs", "2"]) == 0
+
+
+def test_a_hit_of_the_masked_ranking_is_one_that_recommend_reaches(tmp_path: Path) -> None:
+    """Users who buy the same things again: masked, a repeated target is a miss and counted."""
+    log, out = tmp_path / "log.txt", tmp_path / "run"
+    lines = [f"{u} " + " ".join(str((u + i) % 5 + 1) for i in range(12)) for u in range(30)]
+    log.write_text("\n".join(lines) + "\n30 1 2 3 4 6\n")
+    assert run(log, out, "--epochs", "2") == 0
+    found = result(out)["test"]
+    assert found["repeated"] == 30 and found["samples"] == 31
+    assert found["masked"]["hr@50"] == 1 / 31 < found["unmasked"]["hr@50"]
+    assert "30 of 31 targets repeat" in (out / "train.log").read_text()
+
+
+def test_a_resumed_run_that_has_nothing_to_do_says_so(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(log, out, "--epochs", "50", patience=1, learning_rate=1e-7) == 0
+    for more, words in (
+        (["--epochs", "60"], "--set patience=N with N above 1 trains on"),
+        (["--epochs", "1"], "all 1 epochs are done: --epochs N"),
+    ):
+        assert train.main(["--resume", str(out), *more]) == 0
+        assert words in capsys.readouterr().out
+
+
+def test_evaluating_what_holds_nothing_out_says_so(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(log, out, "--holdout", "none", "--epochs", "1") == 0
+    assert evaluate.main([str(out)]) == 0
+    assert "nothing is held out" in capsys.readouterr().out

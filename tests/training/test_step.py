@@ -177,6 +177,16 @@ def test_a_forward_replaced_on_the_model_alone(monkeypatch: pytest.MonkeyPatch) 
         again(batch(again, 12), update=0)
 
 
+@needs_kernels
+def test_a_weight_of_ones_own_is_trained() -> None:
+    step = make("sasrec", backend="native")
+    extra = torch.nn.Parameter(torch.ones(3))
+    step.model.encoder.register_parameter("extra", extra)
+    again = TrainingStep(step.model, TrainConfig(backend="native"))
+    assert again.note is not None and "encoder.extra was added" in again.note
+    again(batch(again, 12), update=0)
+
+
 class Doubled(MCLRec):
     """MCLRec on an encoder's output times two."""
 

@@ -1,0 +1,28 @@
+"""Which run a file belongs to: a digest of everything that decides the bits of a training.
+
+Equal runs have equal identities; a state or weights of another seed, another setting or other data
+have another one, whatever their shapes are. What a resumed run may change decides no bits.
+"""
+
+import hashlib
+import json
+
+from ..config import Config, to_dict
+
+CHANGEABLE = (
+    "data", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend", "tf32",
+    "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
+)  # fmt: skip
+"""Keys that a resumed run may change; anything else would make it another run."""
+
+
+def identity(config: Config, data_sha256: str) -> str:
+    """The identity of a run of this configuration on these data, 64 hexadecimal digits."""
+    decisive = {
+        name: value
+        for part in to_dict(config).values()
+        for name, value in part.items()
+        if name not in CHANGEABLE and name != "user_ids"
+    }
+    text = json.dumps([decisive, data_sha256], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Tests of mclrec_fast.runs."""
