@@ -64,7 +64,8 @@ CUDA_ARCHITECTURES = ["8.0", "9.0", "10.0"]
 def sources(*patterns: str) -> list[str]:
     """Files below csrc/ that match, relative to the root, sorted."""
     os.chdir(ROOT)
-    return sorted(path for pattern in patterns for path in glob.glob(f"csrc/{pattern}"))
+    found = (glob.glob(f"csrc/{pattern}", recursive=True) for pattern in patterns)
+    return sorted(path for paths in found for path in paths)
 
 
 def headers() -> list[str]:

@@ -73,7 +73,8 @@ def machine_lines(machines: Iterable[dict[str, Any]]) -> list[str]:
     for machine in machines:
         gpu = f", {machine['gpu_name']}" if machine.get("gpu_name") else ""
         threads, torch = machine.get("threads"), machine.get("torch_version")
-        name = f"{machine.get('cpu_name')}{gpu}, {threads} thread(s), torch {torch}"
+        isa = f", {machine['isa']}" if machine.get("isa") else ""
+        name = f"{machine.get('cpu_name')}{gpu}{isa}, {threads} thread(s), torch {torch}"
         alike[name].append(machine)
     lines = []
     for name, runs in alike.items():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import machine, shapes
+from benchmarks import machine, shapes, work
 from mclrec_fast import _native
 from mclrec_fast import config as configuration
 from mclrec_fast.config import Config
@@ -23,7 +23,8 @@ from mclrec_fast.config_keys import Given, show
 from mclrec_fast.data import InteractionLog, load_dataset, split
 from mclrec_fast.errors import InputError
 from mclrec_fast.models import model_class
-from mclrec_fast.models.base import Pass
+from mclrec_fast.models.base import Model, Pass
+from mclrec_fast.models.options import MCLRecOptions
 from mclrec_fast.ops.philox import shuffle_order
 from mclrec_fast.sampling import SampleTable
 from mclrec_fast.training.graphs import GraphedStep, training_step
@@ -51,7 +52,7 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         model = model_class(config.model.name)(config.model)
         model.start(log.item_ids, config.train.seed)
         step = training_step(model.to(device).train(), config.train)
-        times, tokens = _time_batches(table, step, config, batches, warm_up)
+        times, tokens, gflop = _time_batches(table, step, config, batches, warm_up)
         peak_after = machine.fma_peak(threads)
     median = float(np.median(times))
     peak = None if peak_before is None or peak_after is None else max(peak_before, peak_after)
@@ -59,12 +60,15 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "batch": config.train.batch_size,
         "schedule": getattr(config.model, "schedule", None),
         "backend": _native.backend(config.train.backend, device),
+        "isa": _native.isa(),
         "threads": threads,
         "median_ms": median,
         "p10_ms": float(np.quantile(times, 0.1)),
         "sequences_per_s": config.train.batch_size / median * 1000,
         "fma_peak_gflops": peak,
         "load_average": load,
+        "gflop": gflop,
+        "percent_of_peak": 1e5 * gflop / (median * peak) if gflop and peak else None,
         "product": None if peak is None else median * peak / 1000,
         "fma_peak_before_gflops": peak_before,
         "fma_peak_after_gflops": peak_after,
@@ -80,9 +84,19 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
 
 
 def _time_batches(
-    table: SampleTable, step: TrainingStep, config: Config, batches: int, warm_up: int
-) -> tuple[list[float], float]:
-    """Milliseconds of each batch, and tokens of a batch (histories and views) on average."""
+    table: SampleTable,
+    step: TrainingStep,
+    config: Config,
+    batches: int,
+    warm_up: int,
+) -> tuple[list[float], float, float | None]:
+    """Milliseconds of each batch; on average its tokens and its useful arithmetic in GFLOP.
+
+    The arithmetic of MCLRec's official schedule only: None for others.
+    """
+    options = config.model
+    counted = isinstance(options, MCLRecOptions) and options.schedule == "official"
+    gflop = 0.0
     size, seed = config.train.batch_size, config.train.seed
     wanted = batches + warm_up
     epochs = -(-wanted * size // (len(table) - len(table) % size or 1))
@@ -98,7 +112,17 @@ def _time_batches(
         if number >= warm_up:
             times.append((time.perf_counter() - start) * 1000)
             tokens += int(batch.sequences.offsets[-1])
-    return times, tokens / len(times)
+            if counted:
+                gflop += _official_gflop(batch.sequences.lengths.cpu(), step.model)
+    return times, tokens / len(times), gflop / len(times) if counted else None
+
+
+def _official_gflop(lengths: torch.Tensor, model: Model) -> float:
+    options = model.options
+    assert isinstance(options, MCLRecOptions)
+    return work.official_batch(
+        lengths, model.n_classes, options.hidden_size, layers=options.layers, heads=options.heads
+    )
 
 
 def _wait(device: torch.device) -> None:

@@ -3,15 +3,20 @@
 // mclrec_fast/data/numpy_reader.py is its twin and gives the same arrays and problems.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <tuple>
+#include <utility>
 
+#include "reader/census.h"
 #include "reader/csr.h"
 #include "reader/read_file.h"
 
@@ -53,34 +58,55 @@ py::list problems(const std::vector<reader::Problem>& found) {
   return records;
 }
 
+// The blocks of a Python function, each alive until the next is asked for.
+reader::Pull pull_from(const py::object& next, std::shared_ptr<py::bytes> held) {
+  return [&next, held] {
+    py::gil_scoped_acquire acquire;
+    *held = py::cast<py::bytes>(next());
+    return static_cast<std::string_view>(*held);
+  };
+}
+
+// Which columns play which part, as mclrec_fast/data/reader.py passes them.
+using Parts = std::tuple<int, int, int, int, int>;  // user, item, time, rating, then
+
 py::dict read_file(const py::bytes& path, bool table, const std::string& delimiter, bool quotes,
-                   int columns, int user, int item, int time, int rating, int64_t offset,
-                   int64_t first_line, int threads, int64_t bytes_per_thread, int64_t block_bytes) {
+                   int columns, const Parts& parts, const std::pair<bool, bool>& iso,
+                   int64_t offset, int64_t first_line, int threads, int64_t bytes_per_thread,
+                   int64_t block_bytes, const py::object& stream) {
+  const auto [user, item, time, rating, then] = parts;
   const auto outside = [&](int column, int lowest) { return column < lowest || column >= columns; };
-  if (delimiter.size() != 1 || offset < 0) {
-    throw py::value_error("delimiter must be one byte, offset 0 or more");
+  if (delimiter.empty() || delimiter.size() > 2 || offset < 0) {
+    throw py::value_error("delimiter must be one or two bytes, offset 0 or more");
   }
   if (threads < 1 || bytes_per_thread < 1 || block_bytes < 1) {
     throw py::value_error("threads, bytes_per_thread and block_bytes must be 1 or more");
   }
-  if (table && (outside(user, 0) || outside(item, 0) || outside(time, -1) || outside(rating, -1))) {
+  if (table && (outside(user, 0) || outside(item, 0) || outside(time, -1) || outside(rating, -1) ||
+                outside(then, -1))) {
     throw py::value_error("a column is outside the table");
   }
   reader::Layout layout;
   layout.table = table;
-  layout.delimiter = delimiter[0];
+  layout.delimiter = delimiter;
   layout.quotes = quotes;
   layout.columns = columns;
   layout.user = user;
   layout.item = item;
   layout.time = table ? time : -1;
   layout.rating = table ? rating : -1;
+  layout.then = table ? then : -1;
+  layout.time_is_iso = iso.first;
+  layout.then_is_iso = iso.second;
   const reader::Effort effort{threads, bytes_per_thread, static_cast<size_t>(block_bytes)};
   const std::string name = path;
+  const auto held = std::make_shared<py::bytes>();
+  const reader::Pull pull = stream.is_none() ? reader::Pull() : pull_from(stream, held);
   reader::Log log;
   try {
     py::gil_scoped_release release;
-    log = reader::read_log(name, offset, first_line, layout, effort);
+    log = pull ? reader::read_stream(pull, first_line, layout, effort)
+               : reader::read_log(name, offset, first_line, layout, effort);
   } catch (const std::system_error& error) {
     errno = error.code().value();
     PyErr_SetFromErrnoWithFilename(PyExc_OSError, name.c_str());
@@ -97,6 +123,9 @@ py::dict read_file(const py::bytes& path, bool table, const std::string& delimit
   result["ratings"] = py::none();
   if (layout.time >= 0 && log.times_are_float) result["times"] = take<double>(log.times);
   if (layout.time >= 0 && !log.times_are_float) result["times"] = take<int64_t>(log.times);
+  result["then"] = py::none();
+  if (layout.then >= 0 && log.then_is_float) result["then"] = take<double>(log.then);
+  if (layout.then >= 0 && !log.then_is_float) result["then"] = take<int64_t>(log.then);
   if (layout.rating >= 0) result["ratings"] = take<double>(log.ratings);
   return result;
 }
@@ -141,17 +170,69 @@ py::array_t<int64_t> group(const py::array& users, py::array& items, const py::o
   throw py::value_error("times must be a contiguous int64 or float64 array as long as users");
 }
 
+template <typename Time>
+py::tuple census_of(const py::array& items, const py::array& offsets, const py::array* times,
+                    int threads) {
+  const auto* i = static_cast<const int32_t*>(items.data());
+  const auto* o = static_cast<const int64_t*>(offsets.data());
+  const auto* t = times == nullptr ? nullptr : static_cast<const Time*>(times->data());
+  const auto n_users = static_cast<int64_t>(offsets.size()) - 1;
+  py::array_t<bool> repeats(items.size());
+  auto* r = reinterpret_cast<uint8_t*>(repeats.mutable_data());
+  reader::Census found;
+  {
+    py::gil_scoped_release release;
+    const bool rising = std::is_sorted(o, o + n_users + 1);
+    if (!rising || o[0] != 0 || o[n_users] != static_cast<int64_t>(items.size())) {
+      throw std::invalid_argument("offsets do not divide the items");
+    }
+    found = reader::take_census(i, o, t, n_users, threads, r);
+  }
+  return py::make_tuple(repeats, found.tied, found.duplicates);
+}
+
+bool flat(const py::array& array) {
+  return array.ndim() == 1 && (array.flags() & py::array::c_style) != 0;
+}
+
+py::tuple census(const py::array& items, const py::array& offsets, const py::object& times,
+                 int threads) {
+  if (!py::isinstance<py::array_t<int32_t>>(items) ||
+      !py::isinstance<py::array_t<int64_t>>(offsets) || !flat(items) || !flat(offsets) ||
+      offsets.size() < 1 || threads < 1) {
+    throw py::value_error("items must be contiguous int32, offsets int64, threads 1 or more");
+  }
+  if (times.is_none()) return census_of<int64_t>(items, offsets, nullptr, threads);
+  if (py::isinstance<py::array>(times)) {
+    const auto array = py::cast<py::array>(times);
+    const bool fits = flat(array) && array.size() == items.size();
+    if (fits && py::isinstance<py::array_t<int64_t>>(array)) {
+      return census_of<int64_t>(items, offsets, &array, threads);
+    }
+    if (fits && py::isinstance<py::array_t<double>>(array)) {
+      return census_of<double>(items, offsets, &array, threads);
+    }
+  }
+  throw py::value_error("times must be a contiguous int64 or float64 array as long as items");
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_reader, module) {
   module.doc() = "Reads interaction logs (see mclrec_fast/data/reader.py, which is what to use).";
   module.def("read", &read_file, py::arg("path"), py::arg("table"), py::arg("delimiter"),
-             py::arg("quotes"), py::arg("columns"), py::arg("user"), py::arg("item"),
-             py::arg("time"), py::arg("rating"), py::arg("offset"), py::arg("first_line"),
-             py::arg("threads"), py::arg("bytes_per_thread") = int64_t{1} << 20,
-             py::arg("block_bytes") = int64_t{1} << 19,
-             "Read a log file: a dict of users, items, user_ids, item_ids, times, ratings, the "
-             "first problems as (line, code, field, detail, number), and their count as bad.");
+             py::arg("quotes"), py::arg("columns"), py::arg("parts"), py::arg("iso"),
+             py::arg("offset"), py::arg("first_line"), py::arg("threads"),
+             py::arg("bytes_per_thread") = int64_t{1} << 20,
+             py::arg("block_bytes") = int64_t{1} << 19, py::arg("stream") = py::none(),
+             "Read a log file, or the blocks that `stream` returns, up to an empty one: a dict of "
+             "users, items, user_ids, "
+             "item_ids, times, then, ratings, the first problems as (line, code, field, detail, "
+             "number), and their count as bad.");
+  module.def("census", &census, py::arg("items"), py::arg("offsets"), py::arg("times"),
+             py::arg("threads"),
+             "What a grouped log repeats: whether a user had the item before (bool for each row), "
+             "how many rows tie in time, how many of those are an earlier one again.");
   module.def("group", &group, py::arg("users"), py::arg("items"), py::arg("times"),
              py::arg("n_users"), py::arg("threads"),
              "Sort items and times in place by user, then by time, both stable; items are counted "

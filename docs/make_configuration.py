@@ -65,7 +65,8 @@ def _table(keys: dict[str, Key]) -> str:
     lines = ["| key | default | values | what it is |", "|---|---|---|---|"]
     for name, key in keys.items():
         spelt = f"`{name}`" + (f", `{key.option}`" if key.flag else "")
-        lines.append(f"| {spelt} | {show(key.default)} | {_values(key)} | {key.help} |")
+        alone = f"; `{key.option}` alone: `{key.bare}`" if key.bare else ""
+        lines.append(f"| {spelt} | {show(key.default)} | {_values(key)}{alone} | {key.help} |")
     return "\n".join(lines)
 
 

@@ -5,8 +5,8 @@ register their kernels with torch's dispatcher. Nothing here computes: an operat
 `backend(...)` once per call. "auto" may fall back to plain PyTorch and says so once, with the
 reason and the remedy; an explicit "native" never falls back.
 
-Environment: MCLREC_FAST_BACKEND (what "auto" means: auto, torch or native), MCLREC_FAST_ISA (avx2
-or portable), MCLREC_FAST_DISABLE_NATIVE=1 (as if nothing were compiled).
+Environment: MCLREC_FAST_BACKEND (what "auto" means: auto, torch or native), MCLREC_FAST_ISA (an
+instruction set, such as portable), MCLREC_FAST_DISABLE_NATIVE=1 (as if nothing were compiled).
 """
 
 import functools
@@ -253,12 +253,17 @@ def _announce(obstacle: str) -> None:
 
 
 def isa() -> str | None:
-    """The instruction set the CPU kernels use ("avx2" or "portable"); None without kernels."""
+    """The instruction set the CPU kernels use, such as "avx2"; None without kernels."""
     return None if _cpu.module is None else str(_cpu.module.isa())
 
 
+def compiled_isa() -> list[str]:
+    """Instruction sets the CPU kernels were compiled for, the narrowest first; or nothing."""
+    return [] if _cpu.module is None else list(_cpu.module.build_info()["isa"])
+
+
 def usable_isa() -> list[str]:
-    """Instruction sets the CPU kernels can be run with here; empty without kernels."""
+    """Those of them that the CPU kernels can be run with here; empty without kernels."""
     return [] if _cpu.module is None else list(_cpu.module.usable_isa())
 
 
@@ -302,7 +307,7 @@ def set_precision(word: str) -> None:
 
 
 def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:
-    """Register-only float32 multiply-add peak of this machine, the clock of every benchmark.
+    """Register-only float32 multiply-add peak with the instruction set in use.
 
     Args:
         threads: Threads to run, >= 1.

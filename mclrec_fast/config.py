@@ -26,7 +26,12 @@ DEFAULT_K = 10  # items that are recommended to a user
 class DataConfig:
     """Where the interactions come from and how they are filtered and split."""
 
-    data: str | None = option(None, "interaction log to read", flag=True, metavar="FILE")
+    data: str | None = option(
+        None,
+        "interaction log to read: a file, a folder of parts, - for standard input",
+        flag=True,
+        metavar="FILE",
+    )
     dataset: str | None = option(
         None,
         f"named data set instead of a file ({DEFAULT_DATASET} when neither is given)",
@@ -43,10 +48,25 @@ class DataConfig:
     item_col: str | None = option(None, "column of the item ids", flag=True, metavar="NAME")
     time_col: str | None = option(None, "column of the times", flag=True, metavar="NAME")
     rating_col: str | None = option(None, "column of the ratings", flag=True, metavar="NAME")
+    then_by: str | None = option(
+        None, "column that orders rows of one time", flag=True, metavar="NAME"
+    )
+    columns: str | None = option(
+        None, "names of the columns of a file without a header", flag=True, metavar="NAME,NAME,..."
+    )
+    header: str = option(
+        "auto", "whether the first row names the columns", flag=True, choices=("auto", "yes", "no")
+    )
     min_user: int = option(0, "drop users with fewer interactions, repeatedly", flag=True, low=0)
     min_item: int = option(0, "drop items with fewer interactions, repeatedly", flag=True, low=0)
     min_rating: float | None = option(None, "keep rows rated at least this", flag=True)
-    dedupe: bool = option(False, "keep an item once per user, the earliest", flag=True)
+    dedupe: str = option(
+        "none",
+        "drop rows that repeat: an item of a user after the first, or only exactly equal rows",
+        flag=True,
+        choices=("none", "first", "exact"),
+        bare="first",
+    )
     holdout: str = option(
         "leave-one-out",
         "what validation and test are",

@@ -28,8 +28,12 @@ def option(
     high: float | None = None,
     below: float | None = None,
     metavar: str = "",
+    bare: str = "",
 ) -> Any:
-    """A dataclass field that knows its help text and its range; `flag` makes it an option."""
+    """A dataclass field that knows its help text and its range.
+
+    `flag` makes it an option of the command line, and `bare` is its value there without a word.
+    """
     return field(
         default=default,
         metadata={
@@ -42,6 +46,7 @@ def option(
             "high": high,
             "below": below,
             "metavar": metavar,
+            "bare": bare,
         },
     )
 
@@ -63,6 +68,7 @@ class Key(NamedTuple):
     high: float | None
     below: float | None
     metavar: str
+    bare: str
 
     @property
     def option(self) -> str:

@@ -69,7 +69,7 @@ def _cpu() -> dict[str, Any]:
     except OSError:
         pass
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    features = [name for name in ("avx", "fma", "avx2", "avx512f") if name in flags]
+    features = [name for name in ("avx", "fma", "avx2", "avx512f", "avx512_bf16") if name in flags]
     return {"model": model, "usable_cores": usable, "features": features}
 
 

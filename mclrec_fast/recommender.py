@@ -17,6 +17,7 @@ from torch import Tensor
 from . import _native
 from .config import DEFAULT_K, TrainConfig
 from .data import Dataset, IdIndex, InteractionLog
+from .data.ids import external_id
 from .errors import InputError
 from .models.base import Model, Pass
 from .ops import top_k
@@ -139,6 +140,7 @@ class Recommender:
 
         Raises:
             TypeError: a history is a text or a number instead of a list of items.
+            InputError: an item is neither an integer (of any kind) nor text; its place is named.
             ValueError: k is below 1.
         """
         if isinstance(histories, Dataset):
@@ -186,7 +188,11 @@ class Recommender:
         given = histories.values() if isinstance(histories, Mapping) else histories
         lists = [_as_list(number, history) for number, history in enumerate(given)]
         counts = np.array([len(history) for history in lists], dtype=np.int64)
-        return self._index.find(item for history in lists for item in history), counts
+        try:
+            items = self._index.find(item for history in lists for item in history)
+        except InputError as error:
+            raise _in_its_history(lists) or error from None
+        return items, counts
 
     @torch.no_grad()
     def _recommend(
@@ -266,6 +272,17 @@ class _Histories(NamedTuple):
     def nothing(self) -> tuple[Tensor, Tensor]:
         """No items, in the same form."""
         return self.items[:0], self.stops.new_zeros(len(self.stops) + 1)
+
+
+def _in_its_history(lists: list[Sequence[Any]]) -> InputError | None:
+    """The error of the first item that is no id, naming its history."""
+    for number, history in enumerate(lists):
+        for place, item in enumerate(history):
+            try:
+                external_id(item, place)
+            except InputError as error:
+                return InputError(f"histories[{number}], {error}")
+    return None
 
 
 def _as_list(number: int, history: Any) -> Sequence[Any]:

@@ -58,7 +58,7 @@ def test_defaults_pass_their_own_checks() -> None:
             ["similarity must be one of dot, cos", "did you mean 'cos'"],
         ),
         ("schedule=oficial", ["did you mean 'official'"]),
-        ("dedupe=maybe", ["dedupe must be true or false"]),
+        ("ignore_times=maybe", ["ignore_times must be true or false"]),
         ("shared_augmenter=2", ["shared_augmenter must be true or false"]),
         ("data=", ["data must not be empty"]),
         ("cutoffs=5,x", ["cutoffs must be whole numbers in ascending order"]),
@@ -76,11 +76,11 @@ def test_bad_assignments(text: str, words: list[str]) -> None:
 
 
 def test_good_assignments() -> None:
-    values = given("lambda=0.3", "max-steps=none", "dedupe=yes", "seed=7", "beta=1e-2")
+    values = given("lambda=0.3", "max-steps=none", "ignore_times=yes", "seed=7", "beta=1e-2")
     assert {k: v.value for k, v in values.items()} == {
         "lambda": 0.3,
         "max_steps": None,
-        "dedupe": True,
+        "ignore_times": True,
         "seed": 7,
         "beta": 0.01,
     }
@@ -168,7 +168,7 @@ def test_toml_sections_and_flat_keys(tmp_path: Path) -> None:
         ),
         ('epochs = "3"', ["epochs must be a whole number, not '3'"]),
         ("epochs = true", ["epochs must be a whole number, not True"]),
-        ("dedupe = 1", ["dedupe must be true or false, not 1"]),
+        ("ignore_times = 1", ["ignore_times must be true or false, not 1"]),
         ("epochs = 3\n[train]\nepochs = 4", ["given twice"]),
         ("epochs = = 3", ["not valid TOML"]),
         ("beta = -0.1", ["beta must be at least 0"]),

@@ -68,7 +68,8 @@ def test_fifteen_lines_from_a_frame_to_a_table() -> None:
         {
             "customer": np.repeat([f"c{i}" for i in range(50)], 8),
             "product": [f"p{item}" for walk in walks for item in walk],
-            "bought_at": np.tile(np.arange(8), 50) * 86400 + 1_700_000_000,
+            "bought_at": pandas.Timestamp("2026-01-01", tz="UTC")
+            + pandas.to_timedelta(np.tile(np.arange(8), 50), unit="D"),
         }
     ).sample(frac=1, random_state=1)
     dataset = Dataset.from_frame(

@@ -1,12 +1,17 @@
 // The augmenter's passes over blocks of rows, and the threads' share in them.
 // Saved: u1 and u2 (before GELU) of a row side by side, then each row's 1 / |y|.
-// No #include and no namespace here: see augmenter_cpu.cpp; simd.inl, vector_math.inl and
-// gemm_tile.inl come first.
+// Compiled once per instruction set: see isa/each_set.inl.
+// clang-format off
+#include "simd.inl"
+#include "vector_math.inl"
+#include "transpose.inl"
+#include "gemm_tile.inl"
+// clang-format on
 
 constexpr int64_t kBlockRows = 128;
 
 // Rows of arrays are padded to whole tiles, with zeros.
-MCLREC_INLINE int64_t row_size(int64_t n) { return (n + 15) / 16 * 16; }
+MCLREC_INLINE int64_t row_size(int64_t n) { return (n + kPadding - 1) / kPadding * kPadding; }
 
 template <class T>
 struct Layers {

@@ -9,36 +9,15 @@
 #include "scratch.h"
 #include "simd.h"
 
-namespace mclrec::augmenter::portable {
-constexpr int kVectorBytes = 16;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "transpose.inl"
-#include "gemm_tile.inl"
-#include "augmenter.inl"
-// clang-format on
-}  // namespace mclrec::augmenter::portable
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::augmenter::avx2 {
-constexpr int kVectorBytes = 32;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "transpose.inl"
-#include "gemm_tile.inl"
-#include "augmenter.inl"
-// clang-format on
-}  // namespace mclrec::augmenter::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP augmenter
+#define MCLREC_KERNELS "../augmenter.inl"
+#include "isa/each_set.inl"
 
 namespace mclrec {
 
 int64_t augmenter_saved_size(int64_t rows, const int64_t* sizes) {
-  return rows *
-         (augmenter::portable::row_size(sizes[1]) + augmenter::portable::row_size(sizes[2]) + 1);
+  const auto row_size = MCLREC_PICK(augmenter, row_size);
+  return rows * (row_size(sizes[1]) + row_size(sizes[2]) + 1);
 }
 
 template <class T>

@@ -29,7 +29,7 @@ struct AugmenterGradients {
   T* bias[kAugmenterLayers] = {};
 };
 
-// Elements the forward pass leaves to the backward pass.
+// Elements the forward pass leaves to the backward pass, for the instruction set in use.
 int64_t augmenter_saved_size(int64_t rows, const int64_t* sizes);
 
 // z [rows][sizes[3]]; saved may be null when no backward pass follows.

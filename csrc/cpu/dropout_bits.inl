@@ -6,7 +6,7 @@
 
 constexpr int kDrawQueue = 64;  // a multiple of 8
 
-#if MCLREC_HAS_AVX2
+#if MCLREC_X86
 // Four blocks in 64-bit lanes; the upper halves of c1 and c3 hold leftovers that nothing reads.
 struct PhiloxLanes {
   __m256i c0, c1, c2, c3;
@@ -44,8 +44,8 @@ MCLREC_INLINE PhiloxLanes philox_counter(const uint32_t* draws, const uint32_t* 
 // Philox blocks of `count` (draw, row) pairs, a multiple of 8: words [count][4].
 inline void philox_blocks(uint64_t seed, uint32_t stream, uint32_t update, const uint32_t* draws,
                           const uint32_t* rows, int count, uint32_t* words) {
-#if MCLREC_HAS_AVX2
-  if constexpr (kVectorBytes == 32) {
+#if MCLREC_X86
+  if constexpr (kVectorBytes >= 32) {
     for (int i = 0; i < count; i += 8) {
       PhiloxLanes a = philox_counter(draws + i, rows + i, stream, update);
       PhiloxLanes b = philox_counter(draws + i + 4, rows + i + 4, stream, update);
@@ -71,8 +71,8 @@ inline void philox_blocks(uint64_t seed, uint32_t stream, uint32_t update, const
 
 // One byte: which of a block's eight 16-bit halves are below the threshold (<= 65536).
 MCLREC_INLINE uint8_t halves_below(const uint32_t* words, uint32_t threshold) {
-#if MCLREC_HAS_AVX2
-  if constexpr (kVectorBytes == 32) {
+#if MCLREC_X86
+  if constexpr (kVectorBytes >= 32) {
     if (threshold == 0) return 0;
     const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(words));
     const __m128i largest = _mm_set1_epi16(static_cast<int16_t>(threshold - 1));
@@ -152,6 +152,17 @@ MCLREC_INLINE void copy_bits(const uint8_t* from, int64_t first, int64_t count, 
 template <class T>
 MCLREC_INLINE IntVec<T> keep_lanes(const uint8_t* bits, int64_t group) {
   using Integer = decltype(IntVec<T>{}[0] + 0);
+#if MCLREC_X86
+  if constexpr (kVectorBytes == 64) {
+    LaneMask<T> lanes;
+    std::memcpy(&lanes, bits + group * static_cast<int64_t>(sizeof(lanes)), sizeof(lanes));
+    if constexpr (sizeof(T) == 4) {
+      return (IntVec<T>)_mm512_movm_epi32(lanes);
+    } else {
+      return (IntVec<T>)_mm512_movm_epi64(lanes);
+    }
+  }
+#endif
   if constexpr (kLanes<T> == 8) {
     const Integer byte = bits[group];
     const IntVec<T> lane = {1, 2, 4, 8, 16, 32, 64, 128};
@@ -171,4 +182,17 @@ MCLREC_INLINE IntVec<T> keep_lanes(const uint8_t* bits, int64_t group) {
 template <class T>
 MCLREC_INLINE Vec<T> keep_where(IntVec<T> lanes, Vec<T> value) {
   return (Vec<T>)((IntVec<T>)value & lanes);
+}
+
+// value * scale in the lanes whose bit is set (see keep_lanes), 0 in the others.
+template <class T>
+MCLREC_INLINE Vec<T> keep_scaled(const uint8_t* bits, int64_t group, Vec<T> value, T scale) {
+#if MCLREC_X86
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) {
+    LaneMask<T> lanes;
+    std::memcpy(&lanes, bits + group * static_cast<int64_t>(sizeof(lanes)), sizeof(lanes));
+    return (Vec<T>)_mm512_maskz_mul_ps(lanes, value, broadcast(scale));
+  }
+#endif
+  return keep_where<T>(keep_lanes<T>(bits, group), value * scale);
 }

@@ -216,12 +216,12 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
         },
         [&](int64_t row, int64_t col, int count) __attribute__((always_inline)) {
           const int64_t at = saved.inner(row, first + col);
-          prefetch_rows(saved.activated + at, kPadding, count);
-          prefetch_rows(saved.slope + at, kPadding, count);
+          prefetch_rows<kTileLines>(saved.activated + at, kPadding, count);
+          prefetch_rows<kTileLines>(saved.slope + at, kPadding, count);
           if (saved.qkv == nullptr) return;
           // The attention's turn comes next: the same part of its rows as of the inner layer's.
           const int64_t part = (first + col) * qkv_row / inner_row;
-          prefetch_rows(saved.qkv + row * qkv_row + part, qkv_row, count);
+          prefetch_rows<kTileLines>(saved.qkv + row * qkv_row + part, qkv_row, count);
         });
     add_column_sums(rows, count, grad_inner, kInnerColumns, gradients.inner_bias + first);
     for (int64_t col = first; col < first + count; col += kTileCols<T>) {

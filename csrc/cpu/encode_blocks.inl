@@ -15,9 +15,10 @@ template <class T>
 struct LayerStore {
   T* qkv;  // [rows][3 attention_row]; null in the last layer
   NormStore<T> attention;
-  T* activated;   // [inner_row / 16][rows][16]; null, like `slope`, when no backward pass follows
+  T* activated;   // [inner_row / kPadding][rows][kPadding]; null, like `slope`, when no backward
+                  // pass follows
   T* slope;       // the same
-  int64_t panel;  // elements from one panel of 16 columns to the next
+  int64_t panel;  // elements from one panel of kPadding columns to the next
   NormStore<T> feed_forward;
 
   // Where element (row, col) of `activated` and `slope` lies.

@@ -44,6 +44,7 @@ void clear_unused(const EncodeSizes& sizes, const EncodeLayout& layout, const Sa
       std::fill_n(place + row * stride + from, to - from, T(0));
     }
   };
+  std::fill_n(saved + kept.end(), kept.size() - kept.end(), T(0));
   const SavedLast last = kept.last();
   const int64_t last_panel = layout.inner_row - kPadding;
   const auto clear_inner = [&](const SavedLayer& layer, bool of_tokens) {
@@ -65,7 +66,7 @@ template <class T>
 void forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
              const EncodeDropout& dropout, T eps, const EncodePlan& plan, T* h, T* saved) {
   Scratch memory;
-  const EncodeLayout layout(sizes);
+  const EncodeLayout layout(sizes, kPadding);
   const PackedWeights<T> packed(layout, false, memory);
   pack_weights(layout, weights, false, packed);
   const EncodeCall<T> call{sizes, batch, weights, dropout, eps, layout, plan, packed};
@@ -259,7 +260,7 @@ void backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const
               const EncodeDropout& dropout, T eps, const EncodePlan& plan, const T* grad_h,
               const T* saved, T* const* to, bool add_items) {
   Scratch memory;
-  const EncodeLayout layout(sizes);
+  const EncodeLayout layout(sizes, kPadding);
   const PackedWeights<T> packed(layout, true, memory);
   pack_weights(layout, weights, true, packed);
   const EncodeCall<T> call{sizes, batch, weights, dropout, eps, layout, plan, packed};

@@ -11,18 +11,9 @@
 #include "scratch.h"
 #include "simd.h"
 
-namespace mclrec::encode::portable {
-constexpr int kVectorBytes = 16;
-#include "encode_kernels.inl"
-}  // namespace mclrec::encode::portable
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::encode::avx2 {
-constexpr int kVectorBytes = 32;
-#include "encode_kernels.inl"
-}  // namespace mclrec::encode::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP encode
+#define MCLREC_KERNELS "../encode_kernels.inl"
+#include "isa/each_set.inl"
 
 namespace mclrec {
 

@@ -20,7 +20,7 @@ struct EncodeDropout {
   Dropout attention;
 };
 
-// Elements of `saved`, the same for every instruction set.
+// Elements of `saved` for the instruction set in use.
 int64_t encode_saved_size(const EncodeSizes& sizes);
 
 // h [S, D]; saved [encode_saved_size] or null when no backward pass follows.

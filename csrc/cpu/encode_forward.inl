@@ -40,7 +40,7 @@ struct KeepRows {
 
   MCLREC_INLINE Vec<T> operator()(int64_t row, int64_t c, Vec<T> value) const {
     if (mask == nullptr) return value;
-    return keep_where<T>(keep_lanes<T>(mask + row * mask_bytes, c), value * scale);
+    return keep_scaled<T>(mask + row * mask_bytes, c, value, scale);
   }
 };
 
@@ -115,8 +115,8 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
         [&](int64_t row, int64_t col, int count) __attribute__((always_inline)) {
           if (arrays.slope == nullptr) return;
           const int64_t at = arrays.inner(row, first + col);  // written behind this panel
-          prefetch_rows(arrays.activated + at, kPadding, count);
-          prefetch_rows(arrays.slope + at, kPadding, count);
+          prefetch_rows<kTileLines>(arrays.activated + at, kPadding, count);
+          prefetch_rows<kTileLines>(arrays.slope + at, kPadding, count);
         });
     if (first == 0) {
       multiply_panels<TileStart::kBias>(activated, kInnerColumns, panels.outer + offset, rows,

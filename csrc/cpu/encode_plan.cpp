@@ -3,24 +3,29 @@
 
 #include <algorithm>
 
+#include "isa.h"
+
 namespace mclrec {
 
-EncodeLayout::EncodeLayout(const EncodeSizes& sizes)
-    : hidden(sizes.hidden),
+EncodeLayout::EncodeLayout(const EncodeSizes& sizes, int64_t padding)
+    : padding(padding),
+      hidden(sizes.hidden),
       inner(sizes.inner),
       heads(sizes.heads),
       layers(sizes.layers),
       head(sizes.hidden / sizes.heads),
-      head_row(padded(head, 8)),
+      head_row(padded(head, padding / 2)),
       attention(heads * head_row),
-      hidden_row(padded(hidden)),
-      inner_row(padded(inner)),
-      attention_row(padded(attention)),
+      hidden_row(padded(hidden, padding)),
+      inner_row(padded(inner, padding)),
+      attention_row(padded(attention, padding)),
       absorbed_row(heads * hidden_row),
       mask_row((hidden_row + 31) / 32) {}
 
 SavedLayout::SavedLayout(const EncodeLayout& layout, int64_t capacity, int64_t sequences)
-    : layout_(layout), tokens_(padded(capacity)), sequences_(padded(sequences)) {
+    : layout_(layout),
+      tokens_(padded(capacity, layout.padding)),
+      sequences_(padded(sequences, layout.padding)) {
   embedding_ = take_norm(true);
   last_.probabilities = take(true, layout.heads);
   last_.query = take(false, layout.attention_row);
@@ -32,7 +37,9 @@ SavedLayout::SavedLayout(const EncodeLayout& layout, int64_t capacity, int64_t s
   const int64_t start = size_;
   first_ = take_layer(true);
   layer_size_ = size_ - start;
-  size_ = start + (layout.layers - 1) * layer_size_;
+  // The size tells layouts apart: what one instruction set kept is not read as another's.
+  end_ = start + (layout.layers - 1) * layer_size_;
+  size_ = end_ + layout.padding;
 }
 
 int64_t SavedLayout::take(bool of_tokens, int64_t columns, bool is_mask) {
@@ -43,7 +50,8 @@ int64_t SavedLayout::take(bool of_tokens, int64_t columns, bool is_mask) {
 
 int64_t SavedLayout::take_panels(bool of_tokens, int64_t columns) {
   const int64_t start = size_;
-  for (int64_t column = 0; column < columns; column += kPadding) take(of_tokens, kPadding);
+  const int64_t padding = layout_.padding;
+  for (int64_t column = 0; column < columns; column += padding) take(of_tokens, padding);
   return start;
 }
 
@@ -75,7 +83,8 @@ SavedLayer SavedLayout::layer(int64_t number) const {
 }
 
 int64_t encode_saved_size(const EncodeSizes& sizes) {
-  return SavedLayout(EncodeLayout(sizes), sizes.capacity, sizes.sequences).size();
+  const EncodeLayout layout(sizes, isa_facts(selected_isa()).padding);
+  return SavedLayout(layout, sizes.capacity, sizes.sequences).size();
 }
 
 void EncodePlan::make(const int32_t* offsets, int64_t sequences) {

@@ -12,8 +12,6 @@
 
 namespace mclrec {
 
-// Rows and columns of matrices are padded to whole register tiles of every instruction set.
-constexpr int64_t kPadding = 16;
 // Tokens of a block: its activations (about 1.5 KB a token) share L2 with a layer's weights.
 constexpr int64_t kBlockTokens = 96;
 // Work (tokens + rows) of a chunk, and the most chunks there are: each has its own copy of the
@@ -21,21 +19,23 @@ constexpr int64_t kBlockTokens = 96;
 constexpr int64_t kChunkWork = 640;
 constexpr int64_t kMostChunks = 64;
 // Columns of the inner layer that are computed, used and forgotten together. What is kept of it
-// lies in panels of kPadding columns, so that a block's rows of a panel are one piece of memory.
+// lies in panels of `padding` columns, so that a block's rows of a panel are one piece of memory.
 constexpr int64_t kInnerColumns = 64;
 
-inline int64_t padded(int64_t n, int64_t multiple = kPadding) { return round_up(n, multiple); }
+inline int64_t padded(int64_t n, int64_t multiple) { return round_up(n, multiple); }
 
-// The padded sizes. A head's size is padded to 8 elements, so that a head is whole vectors.
+// The padded sizes. Rows and columns of matrices are padded to whole register tiles of the
+// instruction set, a head's columns to half of that, which is whole vectors.
 struct EncodeLayout {
-  explicit EncodeLayout(const EncodeSizes& sizes);
+  EncodeLayout(const EncodeSizes& sizes, int64_t padding);
 
+  int64_t padding;        // of the set
   int64_t hidden;         // D
   int64_t inner;          // F
   int64_t heads;          // H
   int64_t layers;         // K + 1
   int64_t head;           // d = D / H
-  int64_t head_row;       // d, padded to 8
+  int64_t head_row;       // d, padded to whole vectors
   int64_t attention;      // H head_row: used columns of a query, key, value or context row
   int64_t hidden_row;     // D, padded
   int64_t inner_row;      // F, padded
@@ -55,7 +55,7 @@ struct SavedNorm {
 struct SavedLayer {
   int64_t qkv;  // [T][3 attention_row]
   SavedNorm attention;
-  int64_t activated;  // [inner_row / 16][T][16], the inner layer behind GELU
+  int64_t activated;  // [inner_row / padding][T][padding], the inner layer behind GELU
   int64_t slope;      // the same, GELU' there
   SavedNorm feed_forward;
 };
@@ -85,6 +85,7 @@ class SavedLayout {
   SavedLayer layer(int64_t number) const;  // a full layer
   SavedLast last() const { return last_; }
   int64_t size() const { return size_; }
+  int64_t end() const { return end_; }  // of the arrays
   // All of them, without those of full layers beyond the first; these lie layer_size() apart.
   const std::vector<Array>& arrays() const { return arrays_; }
   int64_t layer_size() const { return layer_size_; }
@@ -102,6 +103,7 @@ class SavedLayout {
   int64_t tokens_;
   int64_t sequences_;
   int64_t size_ = 0;
+  int64_t end_ = 0;
   std::vector<Array> arrays_;
   SavedNorm embedding_;
   SavedLayer first_;

@@ -2,6 +2,10 @@
 // to whole vectors, vectors padded with zeros. Packed once per call, 4 bytes of traffic a weight.
 // No #include and no namespace here: see encode_cpu.cpp.
 
+MCLREC_INLINE int64_t padded(int64_t n, int64_t multiple = kPadding) {
+  return ::mclrec::padded(n, multiple);
+}
+
 // Column of a [D]-wide matrix behind column `c` of a padded attention row; -1 for padding.
 MCLREC_INLINE int64_t attention_column(const EncodeLayout& layout, int64_t c) {
   const int64_t h = c / layout.head_row, e = c % layout.head_row;
@@ -90,6 +94,9 @@ struct LayerPanels {
   T* inner;  // backward: per kInnerColumns of depth
   T* outer;  // forward: per kInnerColumns of depth
 };
+
+// Cache lines of a row of a tile of floats.
+constexpr int kTileLines = kVectorBytes == 64 ? 2 : 1;
 
 constexpr int kPackTasks = 7;  // per layer
 

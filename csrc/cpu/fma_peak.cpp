@@ -1,5 +1,4 @@
-// A register-only multiply-add loop: AVX2 + FMA where the CPU has it, otherwise whatever the
-// compiler makes of the same loop on plain vectors.
+// A register-only multiply-add loop in the instruction set in use; see fma_peak.inl.
 #include "fma_peak.h"
 
 #include <atomic>
@@ -7,10 +6,15 @@
 #include <thread>
 #include <vector>
 
-#include "isa.h"
+#include "simd.h"
+
+#if MCLREC_X86
+#define MCLREC_KEEP(vector) __asm__ volatile("" : "+x"(vector))
+#else
+#define MCLREC_KEEP(vector) __asm__ volatile("" : "+w"(vector))
+#endif
 
 namespace mclrec::fma_peak {
-namespace {
 
 // Twelve chains hide the latency of the unit (two units x up to six cycles); fourteen registers of
 // sixteen are in use.
@@ -22,58 +26,14 @@ struct Burst {
   int lanes;
 };
 
-// The chains start from different values, and each passes through an empty asm every round: the
-// compiler can neither merge them nor fold rounds together.
-#if defined(__GNUC__) || defined(__clang__)
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace avx2 {
-typedef float Vector __attribute__((vector_size(32)));
-__attribute__((noinline)) Burst burst(float start) {
-  const Vector b = Vector{} + 0.999f, c = Vector{} + 1e-4f;
-  Vector a0 = b * start, a1 = a0 + b, a2 = a1 + b, a3 = a2 + b, a4 = a3 + b, a5 = a4 + b;
-  Vector a6 = a5 + b, a7 = a6 + b, a8 = a7 + b, a9 = a8 + b, a10 = a9 + b, a11 = a10 + b;
-  for (long round = 0; round < kRounds; ++round) {
-    a0 = a0 * b + c, a1 = a1 * b + c, a2 = a2 * b + c, a3 = a3 * b + c;
-    a4 = a4 * b + c, a5 = a5 * b + c, a6 = a6 * b + c, a7 = a7 * b + c;
-    a8 = a8 * b + c, a9 = a9 * b + c, a10 = a10 * b + c, a11 = a11 * b + c;
-    __asm__ volatile("" : "+x"(a0), "+x"(a1), "+x"(a2), "+x"(a3), "+x"(a4), "+x"(a5));
-    __asm__ volatile("" : "+x"(a6), "+x"(a7), "+x"(a8), "+x"(a9), "+x"(a10), "+x"(a11));
-  }
-  const Vector sum = a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + a8 + a9 + a10 + a11;
-  return {sum[0] + sum[7], 8};
-}
-}  // namespace avx2
-MCLREC_AVX2_END
-#endif
-namespace portable {
-typedef float Vector __attribute__((vector_size(16)));
-__attribute__((noinline)) Burst burst(float start) {
-  const Vector b = Vector{} + 0.999f, c = Vector{} + 1e-4f;
-  Vector a[kChains];
-  for (int i = 0; i < kChains; ++i) a[i] = b * (start + static_cast<float>(i));
-  for (long round = 0; round < kRounds; ++round) {
-    for (int i = 0; i < kChains; ++i) a[i] = a[i] * b + c;
-  }
-  Vector sum = a[0];
-  for (int i = 1; i < kChains; ++i) sum += a[i];
-  return {sum[0] + sum[3], 4};
-}
-}  // namespace portable
-#else
-namespace portable {
-Burst burst(float start) {
-  float a[kChains];
-  for (int i = 0; i < kChains; ++i) a[i] = start + static_cast<float>(i);
-  for (long round = 0; round < kRounds; ++round) {
-    for (int i = 0; i < kChains; ++i) a[i] = a[i] * 0.999f + 1e-4f;
-  }
-  float sum = 0.0f;
-  for (int i = 0; i < kChains; ++i) sum += a[i];
-  return {sum, 1};
-}
-}  // namespace portable
-#endif
+}  // namespace mclrec::fma_peak
+
+#define MCLREC_OP fma_peak
+#define MCLREC_KERNELS "../fma_peak.inl"
+#include "isa/each_set.inl"
+
+namespace mclrec::fma_peak {
+namespace {
 
 std::atomic<float> sink;
 

@@ -1,13 +1,12 @@
-// Small matrix products for matrices that stay in cache: a register tile of 6 rows x 2 vectors, the
-// right operand packed into panels (or already contiguous), the left one read where it lies.
-// Not a BLAS: no cache blocking and no threads. Callers block, and hook their own work (activation,
-// statistics, ...) in behind each tile, while it is in L1.
-// One tile of depth K costs 2 * 6 * kTileCols * K FLOP and reads (6 + kTileCols) * K elements; on
-// AVX2 that is twelve multiply-adds for two vector loads and six broadcasts.
-// No #include and no namespace here: simd.h comes first, outside the namespace (see isa.h), then
-// simd.inl inside it.
+// Small matrix products for matrices that stay in cache: a register tile of kTileRows rows (a
+// property of the instruction set) x 2 vectors, the right operand packed into panels (or already
+// contiguous), the left one read where it lies. Not a BLAS: no cache blocking and no threads.
+// Callers block, and hook their own work (activation, statistics, ...) in behind each tile, while
+// it is in L1. One tile of depth K costs 2 * kTileRows * kTileCols * K FLOP and reads (kTileRows +
+// kTileCols) * K elements; on AVX2 that is twelve multiply-adds for two vector loads and six
+// broadcasts, on AVX-512 twenty-four for two and twelve. No #include and no namespace here: simd.h
+// comes first, outside the namespace, then simd.inl inside it.
 
-constexpr int kTileRows = 6;
 template <class T>
 constexpr int kTileCols = 2 * kLanes<T>;
 
@@ -36,8 +35,8 @@ void pack_panels(const T* b, int64_t step_k, int64_t step_n, int64_t depth, int6
       continue;
     }
     int64_t done = 0;
-#if MCLREC_HAS_AVX2
-    if constexpr (kVectorBytes == 32) {
+#if MCLREC_X86
+    if constexpr (kVectorBytes >= 32) {
       if (step_k == 1 && width == kCols) {
         for (; done + kLanes<T> <= depth; done += kLanes<T>) {
           const T* from = b + first * step_n + done;
@@ -73,16 +72,17 @@ __attribute__((noinline)) void multiply_tile(const T* a, int64_t lda, const T* b
   static_assert(R >= 1 && R <= kTileRows);
   constexpr int kHalf = kLanes<T>;
   Vec<T> sum[R][2];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     __builtin_prefetch(c + r * ldc, 1);
+    if constexpr (kVectorBytes == 64) __builtin_prefetch(c + r * ldc + kHalf, 1);
     sum[r][0] = kStart == TileStart::kBias ? load(bias) : Vec<T>{};
     sum[r][1] = kStart == TileStart::kBias ? load(bias + kHalf) : Vec<T>{};
   }
   for (int64_t k = 0; k < depth; ++k) {
     const Vec<T> b0 = load(b), b1 = load(b + kHalf);
     b += ldb;
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const Vec<T> x = broadcast<T>(kTransposed ? a[r] : a[r * lda + k]);
       sum[r][0] = fma(x, b0, sum[r][0]);
@@ -90,7 +90,7 @@ __attribute__((noinline)) void multiply_tile(const T* a, int64_t lda, const T* b
     }
     if constexpr (kTransposed) a += lda;
   }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     // A long sum in parts rounds less when each part is summed by itself.
     if constexpr (kStart == TileStart::kAdd) {
@@ -102,30 +102,24 @@ __attribute__((noinline)) void multiply_tile(const T* a, int64_t lda, const T* b
   }
 }
 
-// Rows of the next tile when `left` remain: six, but the last two tiles share what is left evenly,
-// because a tile of one or two rows cannot hide the latency of its multiply-adds.
+// Rows of the next tile when `left` remain: kTileRows, but the last two tiles share what is left
+// evenly, because a tile of one or two rows cannot hide the latency of its multiply-adds.
 MCLREC_INLINE int next_tile_rows(int64_t left) {
   if (left >= 2 * kTileRows || left == kTileRows) return kTileRows;
   return static_cast<int>(left > kTileRows ? (left + 1) / 2 : left);
 }
 
-template <bool kTransposed, TileStart kStart, class T>
+// multiply_tile of `rows` rows, at most R.
+template <bool kTransposed, TileStart kStart, class T, int R = kTileRows>
 MCLREC_INLINE void multiply_tile_rows(int rows, const T* a, int64_t lda, const T* b, int64_t ldb,
                                       int64_t depth, const T* bias, T* c, int64_t ldc) {
-  switch (rows) {
-    case 6:
-      return multiply_tile<6, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
-    case 5:
-      return multiply_tile<5, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
-    case 4:
-      return multiply_tile<4, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
-    case 3:
-      return multiply_tile<3, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
-    case 2:
-      return multiply_tile<2, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
-    default:
-      return multiply_tile<1, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+  if constexpr (R > 1) {
+    if (rows < R) {
+      return multiply_tile_rows<kTransposed, kStart, T, R - 1>(rows, a, lda, b, ldb, depth, bias, c,
+                                                               ldc);
+    }
   }
+  multiply_tile<R, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
 }
 
 // c [rows, ceil(cols)] = start + a [rows, depth] b [depth, cols], b in panels; ceil rounds up to

@@ -1,5 +1,9 @@
-// The kernels of item_cross_entropy_cpu.cpp (see there), once per instruction set.
-// No #include and no namespace here; after simd.inl, vector_math.inl and gemm_tile.inl.
+// The kernels of item_cross_entropy_cpu.cpp (see there), compiled once per instruction set.
+// clang-format off
+#include "simd.inl"
+#include "vector_math.inl"
+#include "gemm_tile.inl"
+// clang-format on
 
 constexpr int64_t kTileItems = 72;  // 18 KB of the item table at D = 64
 constexpr int64_t kMaxRows = 256;   // rows of h worked on together: 64 KB, and so is a d loss / d h
@@ -392,7 +396,9 @@ Chunk<T> make_chunk(const ItemCrossEntropyParams<T>& params, int64_t rows, Scrat
   c.tiles = (params.classes + kTileItems - 1) / kTileItems;
   c.blocks = std::clamp<int64_t>(c.tiles / kBlockTiles, 1, kMaxBlocks);
   // An odd number of cache lines: the items of a tile then fall into different sets of L1.
-  c.stride = c.padded_rows + (c.padded_rows / kCols % 2 == 0 ? kCols : 0);
+  constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
+  c.stride = round_up(c.padded_rows, kLine);
+  if (c.stride / kLine % 2 == 0) c.stride += kLine;
   c.h_panels = scratch.take<T>(c.padded_rows * params.width);
   c.exps = scratch.take<T>((keep ? c.tiles : workers) * kTileItems * c.stride);
   c.tile_shift = scratch.take<T>(keep ? c.tiles * c.padded_rows : 0);

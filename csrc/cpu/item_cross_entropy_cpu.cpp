@@ -1,11 +1,11 @@
 // Softmax cross-entropy over the whole catalogue, exact (Qin et al. 2023, Eq. 5): loss and both
 // gradients in one call, with the gradient of the mean loss; the caller scales it.
 //
-// Logits come in tiles of 72 items x 16 rows that never leave L1 between the product, the online
-// row maximum, the exponential, the sums and the product into d loss / d h (kept relative to the
-// running maximum as FlashAttention does, Dao et al. 2022). The exponentials are kept, each tile
-// with the row maxima it was shifted by, for d loss / d items, which needs the finished sums: a
-// second pass over the tiles, where h carries the row factors.
+// Logits come in tiles of 72 items x 16 rows (32 with AVX-512) that never leave L1 between the
+// product, the online row maximum, the exponential, the sums and the product into d loss / d h
+// (kept relative to the running maximum as FlashAttention does, Dao et al. 2022). The exponentials
+// are kept, each tile with the row maxima it was shifted by, for d loss / d items, which needs the
+// finished sums: a second pass over the tiles, where h carries the row factors.
 //
 // Cost: 3 products, 6 B V D FLOP, and B V exponentials. Memory traffic per chunk of 256 rows: the
 // item table twice, its gradient once, and B V exponentials written and read once, which at D = 64
@@ -28,29 +28,9 @@
 #include "scratch.h"
 #include "simd.h"
 
-namespace mclrec::item_cross_entropy_cpu::portable {
-constexpr int kVectorBytes = 16;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "gemm_tile.inl"
-#include "item_cross_entropy.inl"
-// clang-format on
-}  // namespace mclrec::item_cross_entropy_cpu::portable
-
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::item_cross_entropy_cpu::avx2 {
-constexpr int kVectorBytes = 32;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "gemm_tile.inl"
-#include "item_cross_entropy.inl"
-// clang-format on
-}  // namespace mclrec::item_cross_entropy_cpu::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP item_cross_entropy_cpu
+#define MCLREC_KERNELS "../item_cross_entropy.inl"
+#include "isa/each_set.inl"
 
 namespace mclrec {
 

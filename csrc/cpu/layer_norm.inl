@@ -13,14 +13,6 @@ struct NormShape {
   int64_t stride;  // elements from one row to the next, a multiple of kLanes
 };
 
-// All ones in the first `count` lanes.
-template <class T>
-MCLREC_INLINE IntVec<T> first_lanes(int64_t count) {
-  IntVec<T> lanes = {};
-  for (int i = 0; i < kLanes<T>; ++i) lanes[i] = i < count ? -1 : 0;
-  return lanes;
-}
-
 // visit(c, lanes) for each vector c of a row that holds elements; `lanes` masks those of the last.
 // The common case has no partial vector, and there the mask disappears.
 template <class T>

@@ -1,7 +1,14 @@
 // The tasks of packed_attention: one head of a run of sequences each, so that they write apart from
 // each other and their sums do not depend on the threads. Rows that are not whole vectors are
 // copied into padded ones.
-// No #include and no namespace here: see packed_attention_cpu.cpp.
+// Compiled once per instruction set: see isa/each_set.inl.
+// clang-format off
+#include "simd.inl"
+#include "vector_math.inl"
+#include "transpose.inl"
+#include "dropout_bits.inl"
+#include "attention_head.inl"
+// clang-format on
 
 constexpr int64_t kTaskWork = 2048;  // score pairs of a task, at least
 

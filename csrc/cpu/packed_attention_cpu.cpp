@@ -9,32 +9,9 @@
 #include "scratch.h"
 #include "simd.h"
 
-namespace mclrec::packed_attention::portable {
-constexpr int kVectorBytes = 16;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "transpose.inl"
-#include "dropout_bits.inl"
-#include "attention_head.inl"
-#include "packed_attention.inl"
-// clang-format on
-}  // namespace mclrec::packed_attention::portable
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::packed_attention::avx2 {
-constexpr int kVectorBytes = 32;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "transpose.inl"
-#include "dropout_bits.inl"
-#include "attention_head.inl"
-#include "packed_attention.inl"
-// clang-format on
-}  // namespace mclrec::packed_attention::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP packed_attention
+#define MCLREC_KERNELS "../packed_attention.inl"
+#include "isa/each_set.inl"
 
 namespace mclrec {
 

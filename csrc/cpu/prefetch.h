@@ -15,10 +15,13 @@ constexpr int64_t kCacheLine = 64;  // bytes
 
 MCLREC_INLINE void prefetch(const void* line) { __builtin_prefetch(line, 0, 2); }
 
-// One line of each of `rows` rows, `stride` elements apart.
-template <class T>
+// `lines` cache lines of each of `rows` rows, `stride` elements apart.
+template <int lines, class T>
 MCLREC_INLINE void prefetch_rows(const T* from, int64_t stride, int rows) {
-  for (int r = 0; r < rows; ++r) prefetch(from + r * stride);
+  constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
+  for (int r = 0; r < rows; ++r) {
+    for (int line = 0; line < lines; ++line) prefetch(from + r * stride + line * kLine);
+  }
 }
 
 // One piece of memory in equal shares, for a loop of which every turn takes one.

@@ -1,15 +1,16 @@
 // What the vector code of csrc/cpu needs before it may be compiled for an instruction set: the
 // intrinsics header and the inlining marker. The vector types and their few functions are in
-// simd.inl, which each kernel file includes inside the namespace of an instruction set (isa.h).
+// simd.inl, which each kernel file includes inside the namespace of a set (isa/each_set.inl).
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "isa.h"
 
-#if MCLREC_HAS_AVX2
+#if MCLREC_X86
 #include <immintrin.h>
 #endif
 

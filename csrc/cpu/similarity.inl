@@ -1,5 +1,11 @@
-// The kernels of similarity_cpu.cpp (see there), once per instruction set: blocks, groups, rounds.
-// No #include and no namespace here; after similarity_tile.inl.
+// The kernels of similarity_cpu.cpp (see there), compiled once per instruction set: blocks, groups,
+// rounds. The gradients' are at the end.
+// clang-format off
+#include "simd.inl"
+#include "vector_math.inl"
+#include "gemm_tile.inl"
+#include "similarity_tile.inl"
+// clang-format on
 
 // A call's arrays beside the state. Rows are padded to W' columns and B' rows.
 template <class T>
@@ -45,7 +51,7 @@ void pack_view(const Work<T>& work, int view, T* unit, bool panels, int64_t firs
     std::fill(to + width, to + padded_width, T(0));
   }
   if (!panels) return;
-  for (int64_t row = first; row < round_up(last, kRowUnit); ++row) {
+  for (int64_t row = first; row < round_up(last, work.plan.unit); ++row) {
     const T* from = work.rows[view] + row * padded_width;
     T* to = work.panels[view] + row / kCols * kCols * width + row % kCols;
     for (int64_t d = 0; d < width; ++d) to[d * kCols] = row < last ? from[d] : T(0);
@@ -229,7 +235,7 @@ template <class T>
 void forward_groups(const Work<T>& work, int b, int64_t gi, int64_t gj, bool store, int worker) {
   const Plan& plan = work.plan;
   const bool self = plan.block[b].self();
-  const auto padded = [](const Range& range) { return round_up(range.size(), kRowUnit); };
+  const auto padded = [&](const Range& range) { return round_up(range.size(), plan.unit); };
   const auto rows_of = [&](int64_t row) { return work.part_of(b, 0, gj, row); };
   const auto cols_of = [&](int64_t row) { return work.part_of(b, self ? 0 : 1, gi, row); };
   start(rows_of(plan.group(gi).begin), padded(plan.group(gi)), work.scale);
@@ -368,7 +374,7 @@ SimilarityLosses sum_losses(const Work<T>& work) {
 
 template <class T>
 SimilarityLosses forward(const SimilarityProblem<T>& problem, T* values, int32_t* indices) {
-  const Plan plan = make_plan(problem);
+  const Plan plan = make_plan(problem, kPadding);
   Scratch scratch;
   Work<T> work{problem, plan};
   const bool store = values != nullptr && plan.stored;
@@ -402,3 +408,5 @@ SimilarityLosses forward(const SimilarityProblem<T>& problem, T* values, int32_t
   });
   return sum_losses(work);
 }
+
+#include "similarity_backward.inl"

@@ -297,7 +297,7 @@ void start_rows(const BackwardWork<T>& b, const Range& rows) {
 template <class T>
 void backward(const SimilarityProblem<T>& problem, const T* values, const int32_t* indices,
               const SimilarityGradients<T>& gradients) {
-  const Plan plan = make_plan(problem);
+  const Plan plan = make_plan(problem, kPadding);
   Scratch scratch;
   Work<T> work{problem, plan};
   // Read only from here on.

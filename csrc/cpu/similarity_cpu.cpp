@@ -32,43 +32,21 @@
 #include "simd.h"
 #include "similarity_plan.h"
 
-namespace mclrec::similarity::portable {
-constexpr int kVectorBytes = 16;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "gemm_tile.inl"
-#include "similarity_tile.inl"
-#include "similarity.inl"
-#include "similarity_backward.inl"
-// clang-format on
-}  // namespace mclrec::similarity::portable
-
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::similarity::avx2 {
-constexpr int kVectorBytes = 32;
-// clang-format off
-#include "simd.inl"
-#include "vector_math.inl"
-#include "gemm_tile.inl"
-#include "similarity_tile.inl"
-#include "similarity.inl"
-#include "similarity_backward.inl"
-// clang-format on
-}  // namespace mclrec::similarity::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP similarity
+#define MCLREC_KERNELS "../similarity.inl"
+#include "isa/each_set.inl"
 
 namespace mclrec {
 
-template <class T>
-SimilarityStateSize similarity_state_size(const SimilarityProblem<T>& problem) {
-  return similarity::make_plan(problem).state_size();
+template <>
+SimilarityStateSize similarity_state_size(const SimilarityProblem<float>& problem) {
+  return similarity::make_plan(problem, isa_facts(selected_isa()).padding).state_size();
 }
 
-template SimilarityStateSize similarity_state_size(const SimilarityProblem<float>&);
-template SimilarityStateSize similarity_state_size(const SimilarityProblem<double>&);
+template <>
+SimilarityStateSize similarity_state_size(const SimilarityProblem<double>& problem) {
+  return similarity::make_plan(problem, isa::portable::kPadding).state_size();
+}
 
 template <>
 SimilarityLosses similarity_forward(const SimilarityProblem<float>& problem, float* values,

@@ -1,5 +1,5 @@
 // How a SimilarityProblem is cut up: blocks, groups of rows, tiles, and where the state of each
-// lies. Independent of the number of threads and of the instruction set.
+// lies. Independent of the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,6 @@
 
 namespace mclrec::similarity {
 
-constexpr int64_t kRowUnit = 16;      // group and tile borders are multiples of this
 constexpr int64_t kMaxTile = 128;     // rows and columns of a tile
 constexpr int64_t kMaxGroups = 16;    // of rows of a view
 constexpr int64_t kMaxStored = 1024;  // largest B whose exponentials are kept
@@ -32,6 +31,7 @@ struct Range {
 };
 
 struct Plan {
+  int64_t unit;  // group and tile borders are multiples of this, whole register tiles
   int64_t batch, padded_batch, width, padded_width;
   int64_t groups, group_rows, tile_rows, tiles_per_group, tiles;  // along one side of a block
   int64_t tile_stride;                                            // between the rows of a tile
@@ -67,7 +67,7 @@ struct Plan {
   int64_t positive(int pair) const { return rows_at(4 * kMaxPairs + pair); }
   int64_t top(int b, int side) const { return rows_at(5 * kMaxPairs + 2 * b + side); }
   int64_t tile_shifts() const { return rows_at(5 * kMaxPairs + 2 * kMaxBlocks); }
-  int64_t exponentials() const { return round_up(tile_shifts() + first_tile[blocks], kRowUnit); }
+  int64_t exponentials() const { return round_up(tile_shifts() + first_tile[blocks], unit); }
   int64_t index(int b, int side) const { return rows_at(2 * b + side); }
   SimilarityStateSize state_size() const {
     return {exponentials() + (stored ? first_tile[blocks] * tile_size() : 0),
@@ -76,21 +76,24 @@ struct Plan {
 };
 
 template <class T>
-Plan make_plan(const SimilarityProblem<T>& problem) {
+Plan make_plan(const SimilarityProblem<T>& problem, int64_t unit) {
   Plan plan{};
+  plan.unit = unit;
   plan.batch = problem.batch;
-  plan.padded_batch = round_up(problem.batch, kRowUnit);
+  plan.padded_batch = round_up(problem.batch, unit);
   plan.width = problem.width;
-  plan.padded_width = round_up(problem.width, kRowUnit);
+  plan.padded_width = round_up(problem.width, unit);
   plan.groups = 1;
   while (plan.groups < kMaxGroups && problem.batch >= 2 * plan.groups * kMaxTile) plan.groups *= 2;
-  plan.group_rows = round_up((problem.batch + plan.groups - 1) / plan.groups, kRowUnit);
+  plan.group_rows = round_up((problem.batch + plan.groups - 1) / plan.groups, unit);
   plan.tiles_per_group = (plan.group_rows + kMaxTile - 1) / kMaxTile;
   plan.tile_rows =
-      round_up((plan.group_rows + plan.tiles_per_group - 1) / plan.tiles_per_group, kRowUnit);
+      round_up((plan.group_rows + plan.tiles_per_group - 1) / plan.tiles_per_group, unit);
   plan.tiles = plan.groups * plan.tiles_per_group;
-  // An odd number of cache lines, so that the rows of a tile fall into different sets of L1.
-  plan.tile_stride = plan.tile_rows + (plan.tile_rows / kRowUnit % 2 == 0 ? kRowUnit : 0);
+  // An odd number of cache lines (of floats), so that the rows of a tile fall into different sets
+  // of L1.
+  constexpr int64_t kLine = 16;
+  plan.tile_stride = plan.tile_rows + (plan.tile_rows / kLine % 2 == 0 ? kLine : 0);
   std::fill(plan.self_block, plan.self_block + kMaxViews, -1);
   for (int p = 0; p < problem.pairs; ++p) {
     for (const int view : {problem.pair[p].u, problem.pair[p].v}) {

@@ -14,27 +14,9 @@
 #include "parallel.h"
 #include "simd.h"
 
-namespace mclrec::target_rank::portable {
-constexpr int kVectorBytes = 16;
-#include "simd.inl"
-//
-#include "fixed_order.inl"
-#include "gemm_tile.inl"
-#include "target_rank_kernels.inl"
-}  // namespace mclrec::target_rank::portable
-
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::target_rank::avx2 {
-constexpr int kVectorBytes = 32;
-#include "simd.inl"
-//
-#include "fixed_order.inl"
-#include "gemm_tile.inl"
-#include "target_rank_kernels.inl"
-}  // namespace mclrec::target_rank::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP target_rank
+#define MCLREC_KERNELS "../target_rank_kernels.inl"
+#include "isa/each_set.inl"
 
 namespace mclrec {
 namespace {
@@ -98,7 +80,9 @@ class Ranking {
 
   void count() {
     const int64_t row_bytes = a.depth * static_cast<int64_t>(sizeof(T));
-    const int64_t block = std::clamp(kBlockBytes / row_bytes / 6 * 6, int64_t{48}, int64_t{1536});
+    const IsaFacts& isa = isa_facts(selected_isa());
+    const int64_t block = std::clamp(kBlockBytes / row_bytes / isa.tile_rows * isa.tile_rows,
+                                     int64_t{48}, int64_t{1536});
     const int64_t blocks = ceil_div(a.batch, block);
     const int64_t workers = worker_count();
     splits = std::clamp(kTasksPerWorker * workers / std::max<int64_t>(blocks, 1), int64_t{1},
@@ -106,8 +90,8 @@ class Ranking {
     const int64_t range = ceil_div(a.classes - 1, splits);
     higher.resize(static_cast<size_t>(splits * a.batch));
     equal.resize(static_cast<size_t>(splits * a.batch));
-    // Per row two vectors of counters, then one panel.
-    const int64_t scratch_bytes = ceil_div(block * 64 + a.depth * 16 * 8, 64) * 64;
+    // Per row two vectors of counters; then one panel, two vectors of each item's coordinate.
+    const int64_t scratch_bytes = ceil_div(2 * isa.vector_bytes * (block + a.depth), 64) * 64;
     const std::unique_ptr<char[]> scratch(
         new char[static_cast<size_t>(workers * scratch_bytes + 64)]);
     char* const aligned = scratch.get() + (64 - reinterpret_cast<uintptr_t>(scratch.get()) % 64);

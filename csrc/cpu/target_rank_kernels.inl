@@ -1,17 +1,18 @@
 // The inner loops of target_rank for one instruction set: a block of rows against a range of items,
-// scores counted tile by tile and never kept. Included by target_rank_cpu.cpp (see isa.h).
+// scores counted tile by tile and never kept. Included by target_rank_cpu.cpp.
+// clang-format off
+#include "simd.inl"
+#include "fixed_order.inl"
+#include "gemm_tile.inl"
+// clang-format on
 
 // Lanes of a panel that hold items, as masks.
 template <class T>
 struct PanelMask {
   IntVec<T> half[2];
 
-  MCLREC_INLINE explicit PanelMask(int64_t items) {
-    for (int i = 0; i < kLanes<T>; ++i) {
-      half[0][i] = i < items ? -1 : 0;
-      half[1][i] = i + kLanes<T> < items ? -1 : 0;
-    }
-  }
+  MCLREC_INLINE explicit PanelMask(int64_t items)
+      : half{first_lanes<T>(items), first_lanes<T>(items - kLanes<T>)} {}
 };
 
 // Counts one tile: scores [R rows of kTileCols] against each row's target score. higher[r] and

@@ -58,27 +58,9 @@ struct Collector {
 
 }  // namespace mclrec::top_k
 
-namespace mclrec::top_k::portable {
-constexpr int kVectorBytes = 16;
-#include "simd.inl"
-//
-#include "fixed_order.inl"
-#include "gemm_tile.inl"
-#include "top_k_kernels.inl"
-}  // namespace mclrec::top_k::portable
-
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::top_k::avx2 {
-constexpr int kVectorBytes = 32;
-#include "simd.inl"
-//
-#include "fixed_order.inl"
-#include "gemm_tile.inl"
-#include "top_k_kernels.inl"
-}  // namespace mclrec::top_k::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP top_k
+#define MCLREC_KERNELS "../top_k_kernels.inl"
+#include "isa/each_set.inl"
 
 namespace mclrec {
 namespace {
@@ -128,16 +110,17 @@ class TopK {
   struct Scratch {
     std::vector<Collector<T>> collectors;  // [block]
     std::vector<Candidate<T>> candidates;  // [block, capacity]
-    std::vector<T> panel;                  // [D, 16]
+    std::vector<T> panel;                  // [D, columns of a register tile]
   };
 
   // Equal blocks, as many for every thread where there are rows enough.
   int64_t rows_of_a_block() const {
-    const int64_t most = std::clamp(kBlockCandidates / capacity / 6 * 6, int64_t{6}, kBlockRows);
+    const int64_t tile = isa_facts(selected_isa()).tile_rows;
+    const int64_t most = std::clamp(kBlockCandidates / capacity / tile * tile, tile, kBlockRows);
     const int64_t workers = worker_count(), fewest = ceil_div(a.batch, most);
     const int64_t wanted =
         std::clamp(a.batch / kFewestRows, fewest, ceil_div(fewest, workers) * workers);
-    return std::min(most, ceil_div(ceil_div(a.batch, wanted), 6) * 6);
+    return std::min(most, ceil_div(ceil_div(a.batch, wanted), tile) * tile);
   }
 
   void sort_exclusions() {
@@ -158,7 +141,8 @@ class TopK {
     const int64_t rows = std::min(block, a.batch - first_row);
     scratch.collectors.resize(static_cast<size_t>(block));
     scratch.candidates.resize(static_cast<size_t>(block * capacity));
-    scratch.panel.resize(static_cast<size_t>(a.depth * 16));
+    const int64_t tile_columns = 2 * isa_facts(selected_isa()).vector_bytes / sizeof(T);
+    scratch.panel.resize(static_cast<size_t>(a.depth * tile_columns));
     const auto exclusions = [this](int64_t row) {
       return excluded.data() + (a.exclude_offsets[row] - a.exclude_offsets[0]);
     };

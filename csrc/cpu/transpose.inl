@@ -4,7 +4,7 @@
 // out[e * out_stride + r] = rows[r][e] for e, r < kLanes.
 template <class T>
 MCLREC_INLINE void turn_block(const T* const* rows, int64_t first, T* out, int64_t out_stride) {
-#if MCLREC_HAS_AVX2
+#if MCLREC_X86
   if constexpr (kVectorBytes == 32 && sizeof(T) == 4) {
     // Rows r and r + 4 share a register from the start, so nothing crosses its halves later.
 #pragma GCC unroll 2
@@ -24,6 +24,10 @@ MCLREC_INLINE void turn_block(const T* const* rows, int64_t first, T* out, int64
       _mm256_storeu_ps(to + 2 * out_stride, _mm256_shuffle_ps(b, d, 0x44));
       _mm256_storeu_ps(to + 3 * out_stride, _mm256_shuffle_ps(b, d, 0xEE));
     }
+    return;
+  }
+  if constexpr (kVectorBytes == 64 && sizeof(T) == 4) {
+    turn_16([&](int r) __attribute__((always_inline)) { return rows[r] + first; }, out, out_stride);
     return;
   }
 #endif

@@ -91,12 +91,29 @@ struct Normal {
   Vec<T> pdf;
 };
 
+// (|x| - c) / (|x| + c) = 1 - 2 c / (|x| + c), c = 1.5 sqrt(2).
+template <class V>
+MCLREC_INLINE V tail_argument(V x) {
+#if MCLREC_X86
+  if constexpr (kVectorBytes == 64) {
+    // |x| up to a number that is still finite: Newton's step from a reciprocal of 14 bits has no
+    // value at infinity.
+    const V one = broadcast(1.0f), large = broadcast(1e6f);
+    const V sum = (V)_mm512_maskz_range_ps(kAllLanes<float>, x, large, 0b1010) + 2.1213203f;
+    const V rough = (V)_mm512_maskz_rcp14_ps(kAllLanes<float>, sum);
+    const V inverse = fma(rough, fma(-sum, rough, one), rough);
+    return fma(V{} - 4.2426407f, inverse, one);
+  }
+#endif
+  const V size = (V)((IntVec<float>)x & 0x7fffffff);
+  return 1.0f - 4.2426407f / (size + 2.1213203f);
+}
+
 // float: the lower tail is exp(-x^2/2) times a polynomial of degree 7 in (|x| - c) / (|x| + c),
 // c = 1.5 sqrt(2) (minimax for the absolute error). Absolute error of cdf 1e-7, of pdf 6e-8.
 MCLREC_INLINE Normal<float> normal(Vec<float> x) {
-  const Vec<float> size = (Vec<float>)((IntVec<float>)x & 0x7fffffff);
   const Vec<float> e = exp2_nonpositive<float>(x * x * -0.72134752f);  // 1 / (2 ln 2)
-  const Vec<float> s = 1.0f - 4.2426407f / (size + 2.1213203f);
+  const Vec<float> s = tail_argument(x);
   Vec<float> q = broadcast(0.0003553211281541735f);
   q = fma(q, s, broadcast(0.001263004494830966f));
   q = fma(q, s, broadcast(-0.00026672257808968425f));

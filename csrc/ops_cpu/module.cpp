@@ -5,6 +5,7 @@
 #include <torch/headeronly/version.h>
 
 #include <cstring>
+#include <string>
 
 #include "../cpu/fma_peak.h"
 #include "../cpu/isa.h"
@@ -21,39 +22,46 @@ namespace {
 #define MCLREC_COMPILER "unknown"
 #endif
 
+// A list of the names of the instruction sets, of all or of those this CPU can run.
+PyObject* isa_names(bool usable) {
+  PyObject* names = PyList_New(0);
+  for (const mclrec::IsaFacts& set : mclrec::kIsaSets) {
+    if (names == nullptr || (usable && !set.supported())) continue;
+    PyObject* name = PyUnicode_FromString(set.name);
+    if (name == nullptr || PyList_Append(names, name) != 0) Py_CLEAR(names);
+    Py_XDECREF(name);
+  }
+  return names;
+}
+
 // build_info() -> dict: compiler, torch, isa (compiled variants).
 PyObject* build_info(PyObject*, PyObject*) {
-#if MCLREC_HAS_AVX2
-  return Py_BuildValue("{s:s,s:s,s:[ss]}", "compiler", MCLREC_COMPILER, "torch", TORCH_VERSION,
-                       "isa", "portable", "avx2");
-#else
-  return Py_BuildValue("{s:s,s:s,s:[s]}", "compiler", MCLREC_COMPILER, "torch", TORCH_VERSION,
-                       "isa", "portable");
-#endif
+  return Py_BuildValue("{s:s,s:s,s:N}", "compiler", MCLREC_COMPILER, "torch", TORCH_VERSION, "isa",
+                       isa_names(false));
 }
 
 // isa() -> str: the instruction set the kernels use now.
 PyObject* isa(PyObject*, PyObject*) {
-  return PyUnicode_FromString(mclrec::isa_name(mclrec::selected_isa()));
+  return PyUnicode_FromString(mclrec::isa_facts(mclrec::selected_isa()).name);
 }
 
 // usable_isa() -> list[str]: the sets this binary holds and this CPU can run.
-PyObject* usable_isa(PyObject*, PyObject*) {
-  if (mclrec::isa_usable(mclrec::Isa::kAvx2)) return Py_BuildValue("[ss]", "portable", "avx2");
-  return Py_BuildValue("[s]", "portable");
-}
+PyObject* usable_isa(PyObject*, PyObject*) { return isa_names(true); }
 
 // select_isa(name): switches all kernels; ValueError for an unknown or unusable name.
 PyObject* select_isa(PyObject*, PyObject* argument) {
   const char* name = PyUnicode_AsUTF8AndSize(argument, nullptr);
   if (name == nullptr) return nullptr;
-  for (const mclrec::Isa candidate : {mclrec::Isa::kPortable, mclrec::Isa::kAvx2}) {
-    if (std::strcmp(name, mclrec::isa_name(candidate)) != 0) continue;
-    if (mclrec::select_isa(candidate)) Py_RETURN_NONE;
+  std::string usable;
+  for (int i = 0; i < mclrec::kIsaCount; ++i) {
+    const mclrec::IsaFacts& set = mclrec::kIsaSets[i];
+    if (set.supported()) usable += (usable.empty() ? "" : " or ") + std::string(set.name);
+    if (std::strcmp(name, set.name) != 0) continue;
+    if (mclrec::select_isa(mclrec::Isa{i})) Py_RETURN_NONE;
     return PyErr_Format(PyExc_ValueError, "instruction set %s cannot be used on this machine",
                         name);
   }
-  return PyErr_Format(PyExc_ValueError, "unknown instruction set %s: use portable or avx2", name);
+  return PyErr_Format(PyExc_ValueError, "unknown instruction set %s: use %s", name, usable.c_str());
 }
 
 // worker_count() -> int: threads the kernels use.

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <stdexcept>
 #include <string_view>
 #include <utility>
@@ -27,22 +28,39 @@ inline uint64_t mix(uint64_t a, uint64_t b) {
   return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
+// Drawn anew by each process, so that no file can be made whose ids all land in one place. Codes
+// do not depend on it.
+struct HashKey {
+  HashKey() {
+    std::random_device random;
+    for (uint64_t* word : {&seed, &factor, &last}) {
+      *word ^= uint64_t{random()} << 32 | random();
+      *word |= 1;
+    }
+  }
+  uint64_t seed = 0x9E3779B97F4A7C15u;
+  uint64_t factor = 0xD6E8FEB86659FD93u;
+  uint64_t last = 0xA0761D6478BD642Fu;
+};
+inline const HashKey kHashKey;
+
 inline uint64_t hash_integer(int64_t value) {
-  return mix(static_cast<uint64_t>(value) ^ 0x9E3779B97F4A7C15u, 0xD6E8FEB86659FD93u);
+  const uint64_t once = mix(static_cast<uint64_t>(value) ^ kHashKey.seed, kHashKey.factor);
+  return mix(once ^ kHashKey.seed, kHashKey.last);
 }
 
 inline uint64_t hash_text(std::string_view text) {
-  uint64_t hash = 0x9E3779B97F4A7C15u ^ text.size();
+  uint64_t hash = kHashKey.seed ^ text.size();
   const char* at = text.data();
   size_t left = text.size();
   for (; left >= 8; at += 8, left -= 8) {
     uint64_t word;
     std::memcpy(&word, at, 8);
-    hash = mix(hash ^ word, 0xD6E8FEB86659FD93u);
+    hash = mix(hash ^ word, kHashKey.factor) ^ kHashKey.seed;
   }
   uint64_t word = 0;
   std::memcpy(&word, at, left);
-  return mix(hash ^ word, 0xA0761D6478BD642Fu);
+  return mix(hash ^ word, kHashKey.last);
 }
 
 // Copies of the texts, at addresses that stay.

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "iso_time.h"
 #include "number.h"
 
 namespace mclrec::reader {
@@ -25,8 +26,10 @@ enum Code {
   kNotFinite = 10,
   kNoItems = 11,
   kRepeatedUser = 12,
+  kNotATime = 13,
+  kTimeOutOfRange = 14,
 };
-enum Field { kUser = 0, kItem = 1, kTime = 2, kRating = 3 };
+enum Field { kUser = 0, kItem = 1, kTime = 2, kRating = 3, kThen = 4 };
 
 constexpr size_t kMaxDetailBytes = 48;
 constexpr size_t kMaxProblems = 5;
@@ -46,17 +49,25 @@ inline std::string detail_of(std::string_view text) {
 // What mclrec_fast/data/layout.py found; column numbers count from 0, -1 is none.
 struct Layout {
   bool table = true;
-  char delimiter = ',';
+  std::string delimiter = ",";  // one or two bytes; a space stands for any run of blanks
   bool quotes = true;
   int columns = 0;
-  int user = 0, item = 1, time = -1, rating = -1;
+  int user = 0, item = 1, time = -1, rating = -1, then = -1;
+  bool time_is_iso = false, then_is_iso = false;
+
+  bool blanks() const { return delimiter == " "; }
+};
+
+// A time, or what breaks its ties: a number, or ISO 8601 as an integer.
+struct Moment {
+  bool is_float = false;
+  int64_t integer = 0;
+  double real = 0;
 };
 
 struct Row {
   std::string_view user, item;
-  bool time_is_float = false;
-  int64_t time_integer = 0;
-  double time_float = 0;
+  Moment time, then;
   double rating = 0;
 };
 
@@ -73,6 +84,11 @@ class LineSplitter {
     unquoted_.clear();
     const bool quotes = layout_.quotes && line.find('"') != std::string_view::npos;
     size_t at = 0;
+    if (layout_.blanks()) {
+      if (!split_at_blanks(line, problem)) return false;
+      for (const auto& [field, text] : unquoted_) fields_[field] = text;
+      return true;
+    }
     while (true) {
       if (quotes) {
         while (at < line.size() && blank(line[at])) ++at;
@@ -86,14 +102,36 @@ class LineSplitter {
         at = end;
       }
       if (at >= line.size()) break;
-      ++at;
+      at += layout_.delimiter.size();
     }
     for (const auto& [field, text] : unquoted_) fields_[field] = text;
     return true;
   }
 
  private:
-  bool blank(char c) const { return is_blank(c) && c != layout_.delimiter; }
+  bool blank(char c) const { return is_blank(c) && c != layout_.delimiter[0]; }
+
+  // Whether a quoted field may end before `at`.
+  bool ends_field(std::string_view line, size_t at) const {
+    if (at >= line.size()) return true;
+    if (layout_.blanks()) return is_blank(line[at]);
+    return line.substr(at, layout_.delimiter.size()) == layout_.delimiter;
+  }
+
+  bool split_at_blanks(std::string_view line, Problem* problem) {
+    size_t at = 0;
+    while (true) {
+      while (at < line.size() && is_blank(line[at])) ++at;
+      if (at >= line.size()) return true;
+      if (layout_.quotes && line[at] == '"') {
+        if (!quoted(line, &at, problem)) return false;
+        continue;
+      }
+      const size_t from = at;
+      while (at < line.size() && !is_blank(line[at])) ++at;
+      fields_.push_back(line.substr(from, at - from));
+    }
+  }
 
   static std::string_view strip(std::string_view text) {
     while (!text.empty() && is_blank(text.front())) text.remove_prefix(1);
@@ -117,8 +155,10 @@ class LineSplitter {
       text.push_back('"');
       ++from;
     }
-    while (from < line.size() && blank(line[from])) ++from;
-    if (from < line.size() && line[from] != layout_.delimiter) {
+    if (!layout_.blanks()) {
+      while (from < line.size() && blank(line[from])) ++from;
+    }
+    if (!ends_field(line, from)) {
       problem->code = kQuoteTail;
       problem->detail = detail_of(line.substr(from));
       return false;
@@ -164,10 +204,21 @@ inline bool check_number(std::string_view token, Field field, Number kind, Probl
   if (kind == Number::kEmpty) {
     problem->code = kEmpty;
   } else {
-    problem->code = kind == Number::kNotFinite ? kNotFinite : kNotANumber;
+    problem->code = kind == Number::kNotFinite    ? kNotFinite
+                    : kind == Number::kNotATime   ? kNotATime
+                    : kind == Number::kOutOfRange ? kTimeOutOfRange
+                                                  : kNotANumber;
     problem->detail = detail_of(token);
   }
   return false;
+}
+
+inline bool parse_moment(std::string_view token, bool iso, Field field, Moment* moment,
+                         Problem* problem) {
+  const Number kind = iso ? parse_time(token, &moment->integer)
+                          : parse_number(token, &moment->integer, &moment->real);
+  moment->is_float = kind == Number::kFloat;
+  return check_number(token, field, kind, problem);
 }
 
 // A whole row of a table; its texts live as long as the splitter's fields.
@@ -186,9 +237,11 @@ inline bool parse_row(std::string_view line, const Layout& layout, LineSplitter&
   if (!check_id(row->user, kUser, problem) || !check_id(row->item, kItem, problem)) return false;
   if (layout.time >= 0) {
     const std::string_view token = fields[static_cast<size_t>(layout.time)];
-    const Number kind = parse_number(token, &row->time_integer, &row->time_float);
-    row->time_is_float = kind == Number::kFloat;
-    if (!check_number(token, kTime, kind, problem)) return false;
+    if (!parse_moment(token, layout.time_is_iso, kTime, &row->time, problem)) return false;
+  }
+  if (layout.then >= 0) {
+    const std::string_view token = fields[static_cast<size_t>(layout.then)];
+    if (!parse_moment(token, layout.then_is_iso, kThen, &row->then, problem)) return false;
   }
   if (layout.rating >= 0) {
     const std::string_view token = fields[static_cast<size_t>(layout.rating)];

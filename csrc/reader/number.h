@@ -66,7 +66,7 @@ inline bool canonical_integer(std::string_view token, int64_t* value) {
   return result.ec == std::errc() && result.ptr == end;
 }
 
-enum class Number { kInteger, kFloat, kEmpty, kNotANumber, kNotFinite };
+enum class Number { kInteger, kFloat, kEmpty, kNotANumber, kNotFinite, kNotATime, kOutOfRange };
 
 inline bool equals_ignoring_case(std::string_view text, std::string_view lower) {
   if (text.size() != lower.size()) return false;

@@ -69,9 +69,9 @@ class File {
 struct Log {
   IdMap user_ids, item_ids;
   Buffer<int32_t> users, items;
-  Buffer<Value> times;
+  Buffer<Value> times, then;
   Buffer<double> ratings;
-  bool times_are_float = false;
+  bool times_are_float = false, then_is_float = false;
   std::vector<Problem> problems;
   int64_t n_problems = 0;
 };
@@ -85,8 +85,8 @@ inline std::vector<std::unique_ptr<Segment>> cut(const File& file, int64_t offse
   for (int64_t part = 1; part <= parts; ++part) {
     const int64_t wanted = offset + bytes * part / parts;
     const int64_t end = part == parts ? file.size() : std::max(begin, file.line_start(wanted - 1));
-    segments.push_back(
-        std::make_unique<Segment>(file.descriptor(), begin, end, effort.block_bytes, layout));
+    segments.push_back(std::make_unique<Segment>(file.descriptor(), nullptr, begin, end,
+                                                 effort.block_bytes, layout));
     begin = end;
   }
   return segments;
@@ -159,10 +159,20 @@ inline void find_repeated_users(const std::vector<std::unique_ptr<Segment>>& seg
   }
 }
 
-inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
-                    const Layout& layout, const Effort& effort) {
-  const File file(path);
-  auto segments = cut(file, offset, effort, layout);
+// One column of times, all doubles as soon as one segment has some.
+template <typename Take>
+void join_times(std::vector<std::unique_ptr<Segment>>& segments, bool floats, Buffer<Value>* into,
+                const Take& take) {
+  if (floats) {
+    parallel(static_cast<int>(segments.size()),
+             [&](int t) { take(*segments[static_cast<size_t>(t)]).to_double(); });
+  }
+  *into = std::move(take(*segments[0]).values);
+  append(*into, segments, nullptr, [&](Segment& s) -> auto& { return take(s).values; });
+}
+
+inline Log read_segments(std::vector<std::unique_ptr<Segment>> segments, int64_t first_line,
+                         const Layout& layout) {
   parallel(static_cast<int>(segments.size()),
            [&](int t) { segments[static_cast<size_t>(t)]->read(); });
 
@@ -176,7 +186,8 @@ inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
       log.problems.push_back(std::move(problem));
     }
     log.n_problems += segment->n_problems;
-    log.times_are_float |= segment->times_are_float;
+    log.times_are_float |= segment->times.is_float;
+    log.then_is_float |= segment->then.is_float;
     line += segment->n_lines;
   }
   Segment& head = *segments[0];
@@ -194,19 +205,29 @@ inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
     if (log.problems.size() > kMaxProblems) log.problems.resize(kMaxProblems);
     return log;
   }
-  if (log.times_are_float) {
-    parallel(static_cast<int>(segments.size()),
-             [&](int t) { segments[static_cast<size_t>(t)]->times_to_double(); });
-  }
   log.users = std::move(head.users);
   log.items = std::move(head.items);
-  log.times = std::move(head.times);
   log.ratings = std::move(head.ratings);
   append(log.users, segments, &user_codes, [](Segment& s) -> auto& { return s.users; });
   append(log.items, segments, &item_codes, [](Segment& s) -> auto& { return s.items; });
-  append(log.times, segments, nullptr, [](Segment& s) -> auto& { return s.times; });
+  join_times(segments, log.times_are_float, &log.times,
+             [](Segment& s) -> auto& { return s.times; });
+  join_times(segments, log.then_is_float, &log.then, [](Segment& s) -> auto& { return s.then; });
   append(log.ratings, segments, nullptr, [](Segment& s) -> auto& { return s.ratings; });
   return log;
+}
+
+inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
+                    const Layout& layout, const Effort& effort) {
+  const File file(path);
+  return read_segments(cut(file, offset, effort, layout), first_line, layout);
+}
+
+inline Log read_stream(const Pull& pull, int64_t first_line, const Layout& layout,
+                       const Effort& effort) {
+  std::vector<std::unique_ptr<Segment>> one;
+  one.push_back(std::make_unique<Segment>(-1, &pull, 0, 0, effort.block_bytes, layout));
+  return read_segments(std::move(one), first_line, layout);
 }
 
 }  // namespace mclrec::reader

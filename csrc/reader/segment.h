@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -21,11 +22,41 @@
 namespace mclrec::reader {
 
 constexpr size_t kBatchRows = 1024;
+// The next bytes of a stream, empty at its end; they stay until the next call.
+using Pull = std::function<std::string_view()>;
 
 // int64 until the first number that is none, then double; both have 8 bytes.
 union Value {
   int64_t integer;
   double real;
+};
+
+// A column of times: integers until the first number that is none.
+struct TimeColumn {
+  bool used = false, iso = false, is_float = false;
+  Buffer<Value> values;
+  std::array<Value, kBatchRows> batch;  // parsed and not yet in `values`
+
+  void to_double() {
+    if (is_float) return;
+    is_float = true;
+    for (size_t i = 0; i < values.size(); ++i) {
+      values[i].real = static_cast<double>(values[i].integer);
+    }
+  }
+
+  void push(const Moment& moment) {
+    if (moment.is_float) to_double();
+    Value value;
+    if (moment.is_float) {
+      value.real = moment.real;
+    } else if (is_float) {
+      value.real = static_cast<double>(moment.integer);
+    } else {
+      value.integer = moment.integer;
+    }
+    values.push(value);
+  }
 };
 
 struct UserLine {
@@ -35,9 +66,12 @@ struct UserLine {
 
 class Segment {
  public:
-  Segment(int file, int64_t begin, int64_t end, size_t block_bytes, const Layout& layout)
+  // Bytes [begin, end) of a file, or (with `pull`) all that comes from a stream.
+  Segment(int file, const Pull* pull, int64_t begin, int64_t end, size_t block_bytes,
+          const Layout& layout)
       : layout_(layout),
         file_(file),
+        pull_(pull),
         at_(begin),
         begin_(begin),
         end_(end),
@@ -79,27 +113,17 @@ class Segment {
     block_ = Buffer<char>();
   }
 
-  // Turns the times into doubles, because another segment has some.
-  void times_to_double() {
-    if (times_are_float) return;
-    times_are_float = true;
-    for (size_t i = 0; i < times.size(); ++i) {
-      times[i].real = static_cast<double>(times[i].integer);
-    }
-  }
-
   IdMap user_ids, item_ids;
   Buffer<int32_t> users, items;  // local codes
-  Buffer<Value> times;
+  TimeColumn times, then;
   Buffer<double> ratings;
-  bool times_are_float = false;
   std::vector<UserLine> user_lines;  // text format: the line of each user, lines from 0
   std::vector<Problem> problems;     // the first ones
   int64_t n_problems = 0;
   int64_t n_lines = 0;
 
  private:
-  enum Role : uint8_t { kSkip, kRoleUser, kRoleItem, kRoleTime, kRoleRating };
+  enum Role : uint8_t { kSkip, kRoleUser, kRoleItem, kRoleTime, kRoleRating, kRoleThen };
 
   void set_up_roles() {
     stop_.fill(false);
@@ -108,7 +132,8 @@ class Segment {
       stop_[' '] = stop_['\t'] = true;
       return;
     }
-    stop_[static_cast<unsigned char>(layout_.delimiter)] = true;
+    stop_[static_cast<unsigned char>(layout_.delimiter[0])] = true;
+    if (layout_.blanks()) stop_['\t'] = true;
     roles_.assign(static_cast<size_t>(layout_.columns), kSkip);
     const auto set = [&](int column, Role role) {
       if (column >= 0) roles_[static_cast<size_t>(column)] = role;
@@ -117,9 +142,15 @@ class Segment {
     set(layout_.item, kRoleItem);
     set(layout_.time, kRoleTime);
     set(layout_.rating, kRoleRating);
+    set(layout_.then, kRoleThen);
+    times.used = layout_.time >= 0;
+    times.iso = layout_.time_is_iso;
+    then.used = layout_.then >= 0;
+    then.iso = layout_.then_is_iso;
   }
 
   size_t fill(char* to, size_t room) {
+    if (pull_ != nullptr) return fill_from_stream(to, room);
     size_t got = 0;
     while (got < room && at_ < end_) {
       const size_t want = std::min(room - got, static_cast<size_t>(end_ - at_));
@@ -135,15 +166,24 @@ class Segment {
     return got;
   }
 
+  size_t fill_from_stream(char* to, size_t room) {
+    if (pulled_.empty()) pulled_ = (*pull_)();
+    const size_t got = std::min(room, pulled_.size());
+    std::memcpy(to, pulled_.data(), got);
+    pulled_.remove_prefix(got);
+    return got;
+  }
+
   // After the first block: room for the rows to come, by the rows so far.
   void reserve_rest() {
-    if (reserved_ || at_ == begin_) return;
+    if (reserved_ || pull_ != nullptr || at_ == begin_) return;
     reserved_ = true;
     const double share = static_cast<double>(end_ - begin_) / static_cast<double>(at_ - begin_);
     const auto rows = static_cast<size_t>(static_cast<double>(items.size()) * share * 1.05);
     users.reserve(rows);
     items.reserve(rows);
-    if (layout_.time >= 0) times.reserve(rows);
+    if (times.used) times.values.reserve(rows);
+    if (then.used) then.values.reserve(rows);
     if (layout_.rating >= 0) ratings.reserve(rows);
   }
 
@@ -178,10 +218,14 @@ class Segment {
   const char* table_line(const char* p) {
     if (batch_ == kBatchRows) flush();
     const size_t columns = roles_.size();
+    if (blanks_) {
+      while (is_blank(*p)) ++p;
+    }
     for (size_t column = 0; column < columns; ++column) {
-      if (layout_.quotes && (*p == '"' || is_blank(*p)) && *p != layout_.delimiter) return nullptr;
+      if (layout_.quotes && (*p == '"' || is_blank(*p)) && *p != mark_) return nullptr;
       switch (roles_[column]) {
         case kSkip:
+          if (blanks_ && stop_[static_cast<unsigned char>(*p)]) return nullptr;  // no field here
           while (!stop_[static_cast<unsigned char>(*p)]) ++p;
           break;
         case kRoleUser:
@@ -191,15 +235,24 @@ class Segment {
           p = item_ids.is_text() ? text_id(p, &item_texts_) : integer_id(p, &item_integers_);
           break;
         case kRoleTime:
-          p = time(p);
+          p = time(p, &times);
+          break;
+        case kRoleThen:
+          p = time(p, &then);
           break;
         case kRoleRating:
           p = number(p, &ratings_[batch_]);
           break;
       }
       if (p == nullptr) return nullptr;
+      if (blanks_) {
+        if (column + 1 < columns && !is_blank(*p)) return nullptr;
+        while (is_blank(*p)) ++p;
+        if (column + 1 < columns) continue;
+      }
       if (column + 1 < columns) {
-        if (*p != layout_.delimiter) return nullptr;
+        if (*p != mark_) return nullptr;
+        if (two_marks_ && *++p != layout_.delimiter[1]) return nullptr;
       } else {
         if (*p == '\r') ++p;
         if (*p != '\n') return nullptr;
@@ -235,16 +288,24 @@ class Segment {
     return p;
   }
 
-  const char* time(const char* p) {
-    if (times_are_float) return number(p, &times_[batch_].real);
+  const char* time(const char* p, TimeColumn* column) {
+    if (column->is_float) return number(p, &column->batch[batch_].real);
+    if (column->iso) return iso_time(p, &column->batch[batch_].integer);
     const bool negative = *p == '-';
     p += negative;
     const char* from = p;
     int64_t value = 0;
     p = scan_digits(p, &value);
     if (p - from < 1 || p - from > 18) return nullptr;
-    times_[batch_].integer = negative ? -value : value;
+    column->batch[batch_].integer = negative ? -value : value;
     return p;
+  }
+
+  const char* iso_time(const char* p, int64_t* nanos) const {
+    const char* from = p;
+    while (!stop_[static_cast<unsigned char>(*p)]) ++p;
+    const std::string_view token(from, static_cast<size_t>(p - from));
+    return parse_time(token, nanos) == Number::kInteger ? p : nullptr;
   }
 
   // A decimal that starts with a digit.
@@ -266,8 +327,9 @@ class Segment {
     if (batch_ == 0) return;
     code(user_ids, user_integers_, user_texts_, users.extend(batch_));
     code(item_ids, item_integers_, item_texts_, items.extend(batch_));
-    if (layout_.time >= 0) {
-      std::memcpy(times.extend(batch_), times_.data(), batch_ * sizeof(Value));
+    for (TimeColumn* column : {&times, &then}) {
+      if (!column->used) continue;
+      std::memcpy(column->values.extend(batch_), column->batch.data(), batch_ * sizeof(Value));
     }
     if (layout_.rating >= 0) {
       std::memcpy(ratings.extend(batch_), ratings_.data(), batch_ * sizeof(double));
@@ -287,23 +349,14 @@ class Segment {
   void slow_table_line(std::string_view line) {
     flush();
     if (line.empty()) return;
+    if (blanks_ && line.find_first_not_of(" \t") == std::string_view::npos) return;
     Row row;
     Problem problem;
     if (!parse_row(line, layout_, splitter_, &row, &problem)) return report(std::move(problem));
     users.push(user_ids.add(row.user));
     items.push(item_ids.add(row.item));
-    if (layout_.time >= 0) {
-      if (row.time_is_float) times_to_double();
-      Value value;
-      if (row.time_is_float) {
-        value.real = row.time_float;
-      } else if (times_are_float) {
-        value.real = static_cast<double>(row.time_integer);
-      } else {
-        value.integer = row.time_integer;
-      }
-      times.push(value);
-    }
+    if (times.used) times.push(row.time);
+    if (then.used) then.push(row.then);
     if (layout_.rating >= 0) ratings.push(row.rating);
   }
 
@@ -357,7 +410,12 @@ class Segment {
   }
 
   const Layout layout_;
+  const bool blanks_ = layout_.blanks();
+  const char mark_ = layout_.delimiter[0];
+  const bool two_marks_ = layout_.delimiter.size() == 2;
   const int file_;
+  const Pull* const pull_;
+  std::string_view pulled_;
   int64_t at_;
   const int64_t begin_, end_;
   const size_t block_bytes_;
@@ -371,7 +429,6 @@ class Segment {
   size_t batch_ = 0;
   std::array<int64_t, kBatchRows> user_integers_, item_integers_;
   std::array<std::string_view, kBatchRows> user_texts_, item_texts_;
-  std::array<Value, kBatchRows> times_;
   std::array<double, kBatchRows> ratings_;
 };
 

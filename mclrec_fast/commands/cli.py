@@ -83,7 +83,8 @@ def _argument(key: Key) -> dict[str, Any]:
     if key.kind is bool:
         return {"action": _Switch, "nargs": 0, **common}
     metavar = "|".join(key.choices) or key.metavar or {int: "N", float: "X"}.get(key.kind, "TEXT")
-    return {"action": "append", "metavar": metavar, **common}
+    bare = {"nargs": "?", "const": key.bare} if key.bare else {}
+    return {"action": "append", "metavar": metavar, **bare, **common}
 
 
 class _Switch(argparse.BooleanOptionalAction):

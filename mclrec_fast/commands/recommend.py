@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 # What of the log the options may say; the rest is as the run has it, except that no user and no
 # item is too rare to be asked about.
-_LOG_KEYS = ("data", "format", "user_col", "item_col", "time_col", "rating_col", "ignore_times")
+_LOG_KEYS = (
+    "data", "format", "user_col", "item_col", "time_col", "rating_col", "then_by", "columns",
+    "header", "ignore_times",
+)  # fmt: skip
 _ALSO_OF_THE_RUN = ("min_rating", "dedupe", "reader")
 _MACHINE_KEYS = ("backend", "threads", "device")
 

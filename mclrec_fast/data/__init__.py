@@ -1,7 +1,7 @@
 """Interaction logs: files, frames and named data sets in; CSR logs and samples out."""
 
 from .card import DataCard
-from .dataset import Dataset, load_dataset, load_log
+from .dataset import Dataset, LogWarning, load_dataset, load_log
 from .ids import IdIndex, RunIds, load_ids, save_ids
 from .log import InteractionLog, match_items
 from .named import DATASETS, recommended_settings
@@ -16,6 +16,7 @@ __all__ = [
     "Dataset",
     "IdIndex",
     "InteractionLog",
+    "LogWarning",
     "ReaderFallbackWarning",
     "RunIds",
     "Samples",

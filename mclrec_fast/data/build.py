@@ -21,13 +21,14 @@ class Filters:
 
     Attributes:
         min_rating: keep rows rated at least this.
-        dedupe: keep an item once per user, the earliest.
+        dedupe: "first" keeps an item once per user, the earliest; "exact" keeps the first of rows
+            that are equal in all columns that are read; "none" keeps all.
         min_user: keep users with at least so many interactions.
         min_item: keep items with at least so many interactions; both hold at the end.
     """
 
     min_rating: float | None = None
-    dedupe: bool = False
+    dedupe: str = "none"
     min_user: int = 0
     min_item: int = 0
 
@@ -79,10 +80,25 @@ def _first_mask(table: Table) -> NDArray[np.bool_]:
     if table.times is None:
         first = np.unique(pair, return_index=True)[1]
     else:
-        order = np.argsort(table.times, kind="stable")
+        keys = [table.times] if table.then is None else [table.then, table.times]
+        order = np.lexsort(keys)
         first = order[np.unique(pair[order], return_index=True)[1]]
     mask = np.zeros(len(pair), dtype=np.bool_)
     mask[first] = True
+    return mask
+
+
+def _distinct_mask(table: Table) -> NDArray[np.bool_]:
+    """The first of rows that are equal in every column, bool [R]."""
+    columns = (table.users, table.items, table.times, table.then, table.ratings)
+    keys = [column for column in columns if column is not None]
+    order = np.lexsort(keys)
+    again = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
+    for key in keys:
+        ordered = key[order]
+        again &= ordered[1:] == ordered[:-1]
+    mask = np.ones(len(order), dtype=np.bool_)
+    mask[order[1:][again]] = False
     return mask
 
 
@@ -93,6 +109,7 @@ def _keep(table: Table, mask: NDArray[np.bool_]) -> int:
         table.users, table.items = table.users[mask], table.items[mask]
         table.times = None if table.times is None else table.times[mask]
         table.ratings = None if table.ratings is None else table.ratings[mask]
+        table.then = None if table.then is None else table.then[mask]
     return gone
 
 
@@ -108,8 +125,10 @@ def apply_filters(table: Table, filters: Filters, source: str) -> Removed:
             raise InputError(f"{source}: --min-rating needs ratings, and there are none")
         rating = _keep(table, table.ratings >= filters.min_rating)
         _refuse_nothing(table, source, f"--min-rating {filters.min_rating:g}")
-    if filters.dedupe:
+    if filters.dedupe == "first":
         dedupe = _keep(table, _first_mask(table))
+    elif filters.dedupe == "exact":
+        dedupe = _keep(table, _distinct_mask(table))
     if filters.min_user > 1 or filters.min_item > 1:
         mask = core_mask(table.users, table.items, filters.min_user, filters.min_item)
         core = _keep(table, mask)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from .build import Filters, Removed
+from .census import Findings
+from .ids import ids_digest
 from .log import InteractionLog
 from .samples import Split
 
@@ -37,6 +39,14 @@ class DataCard:
     valid_samples: int
     test_samples: int
     dropped_users: int
+    times: str = ""
+    tied_rows: int = 0
+    duplicate_rows: int = 0
+    repeated_interactions: int = 0
+    repeated_valid_targets: int = 0
+    repeated_test_targets: int = 0
+    item_ids_sha256: str = ""
+    user_ids_sha256: str = ""
     columns: dict[str, str] = field(default_factory=dict)
     filters: dict[str, Any] = field(default_factory=dict)
     removed: dict[str, int] = field(default_factory=dict)
@@ -56,6 +66,7 @@ class DataCard:
             ("items", _number(self.items)),
             ("interactions", f"{_number(self.interactions)} (density {self.density:.3%})"),
             ("lengths", self._length_text()),
+            ("times", self.times),
             *self._filter_rows(),
             ("samples", self._sample_text()),
         ]
@@ -100,34 +111,43 @@ def _number(value: int) -> str:
     return f"{value:,}".replace(",", " ")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a card says about where the rows come from and what is odd about them."""
+
+    name: str
+    format: str
+    reader: str
+    columns: Mapping[str, str]
+    times: str
+    notes: tuple[str, ...] = ()
+
+
 def make_card(
     log: InteractionLog,
     split: Split,
+    origin: Origin,
+    findings: Findings,
     *,
-    name: str,
-    format: str,
-    reader: str,
     batch_size: int,
     filters: Filters,
     removed: Removed,
-    columns: Mapping[str, str],
-    notes: tuple[str, ...],
 ) -> DataCard:
     """The card of a log and its split."""
     lengths = log.lengths
     quantile = np.quantile(lengths, [0, 0.5, 0.9, 0.99, 1], method="inverted_cdf").tolist()
     used = {
         "min_rating": filters.min_rating,
-        "dedupe": filters.dedupe or None,
+        "dedupe": None if filters.dedupe == "none" else filters.dedupe,
         "min_user": filters.min_user if filters.min_user > 1 else None,
         "min_item": filters.min_item if filters.min_item > 1 else None,
     }
     samples = split.train.size
     return DataCard(
-        name=name,
+        name=origin.name,
         source=log.source,
-        format=format,
-        reader=reader,
+        format=origin.format,
+        reader=origin.reader,
         sha256=log.sha256,
         users=log.n_users,
         items=log.n_items,
@@ -146,8 +166,12 @@ def make_card(
         valid_samples=split.valid.size if split.valid else 0,
         test_samples=split.test.size if split.test else 0,
         dropped_users=split.dropped_users,
-        columns=dict(columns),
+        times=origin.times,
+        **asdict(findings),
+        item_ids_sha256=ids_digest(log.item_ids[1:]),
+        user_ids_sha256=ids_digest(log.user_ids),
+        columns=dict(origin.columns),
         filters={key: value for key, value in used.items() if value is not None},
         removed=asdict(removed),
-        notes=notes,
+        notes=origin.notes,
     )

@@ -7,8 +7,8 @@ the same for people. What to load is a `DataConfig`, whose defaults live in conf
 import dataclasses
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
 from ..errors import InputError
-from . import named, reader
+from . import census, named, reader
 from .build import Filters, Removed, apply_filters, build_log
-from .card import DataCard, make_card
-from .frame import frame_table, read_parquet
-from .layout import ColumnNames, detect_format, find_layout, open_check
+from .card import DataCard, Origin, make_card
+from .columns import ColumnNames
+from .frame import frame_table
 from .log import InteractionLog, content_digest
+from .logfile import Request, Rows, read_log
 from .samples import Split, split, training_counts
+from .source import STDIN
 from .synthetic import SyntheticConfig, generate
 from .table import Table
 
@@ -85,8 +87,11 @@ class Dataset:
         if config.data is not None or config.dataset is not None:
             raise InputError("from_frame takes its data from the frame, not from data or dataset")
         _refuse_idle_options(config)
-        table, used = frame_table(frame, _column_names(config), config.min_rating is not None, name)
-        loaded = _Loaded(name, "frame", "none", table, used, name)
+        rows = frame_table(frame, _column_names(config), config.min_rating is not None, name)
+        loaded = _Loaded(name, "frame", "none", rows.table, rows.used, name)
+        loaded.in_words = rows.in_words
+        loaded.notes = (*rows.notes, *rows.warnings)
+        _warn(name, rows.warnings)
         return _finish(loaded, config, batch_size)
 
 
@@ -101,6 +106,7 @@ class _Loaded:
     columns: Mapping[str, str]
     source: str
     sha256: str = ""
+    in_words: bool = False
     notes: tuple[str, ...] = ()
     recommended: dict[str, float] = field(default_factory=dict)
 
@@ -116,16 +122,26 @@ def _with_options(config: DataConfig, options: Mapping[str, Any]) -> DataConfig:
 def _column_names(config: DataConfig) -> ColumnNames:
     if config.ignore_times and config.time_col is not None:
         raise InputError("--ignore-times and --time-col contradict each other")
+    if config.ignore_times and config.then_by is not None:
+        raise InputError("--ignore-times and --then-by contradict each other")
+    names = None
+    if config.columns is not None:
+        names = tuple(name.strip() for name in config.columns.split(","))
     return ColumnNames(
         config.user_col,
         config.item_col,
         config.time_col,
         config.rating_col,
         not config.ignore_times,
+        config.then_by,
+        names,
+        config.header,
     )
 
 
 def _filters(config: DataConfig) -> Filters:
+    if config.dedupe not in ("none", "first", "exact"):
+        raise InputError(f"dedupe is {config.dedupe!r}, expected none, first or exact")
     return Filters(config.min_rating, config.dedupe, config.min_user, config.min_item)
 
 
@@ -154,29 +170,44 @@ _SYNTHETIC = ("synthetic_users", "synthetic_items", "synthetic_seed")
 _FRACTIONS = ("valid_fraction", "test_fraction")
 
 
-def _load_file(path: Path, config: DataConfig, threads: int) -> _Loaded:
-    open_check(path)
-    with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(file_sha256, path)
-        loaded = _read_file(path, config, threads)
-        loaded.sha256 = digest.result()
-    return loaded
+class LogWarning(UserWarning):
+    """A log was read in a way that may not be what its owner means."""
 
 
-def _read_file(path: Path, config: DataConfig, threads: int) -> _Loaded:
-    columns = _column_names(config)
-    need_rating = config.min_rating is not None
-    format = detect_format(path, columns) if config.format == "auto" else config.format
-    if format == "parquet":
-        frame = read_parquet(path, columns, need_rating)
-        table, used = frame_table(frame, columns, need_rating, str(path))
-        chosen = "none"
-    else:
-        layout = find_layout(path, format, columns, need_rating)
-        used = layout.used()
-        chosen = reader.choose(config.reader)
-        table = reader.read_table(path, layout, chosen, threads)
-    return _Loaded(path.stem, format, chosen, table, used, str(path))
+def _warn(source: str, texts: list[str]) -> None:
+    for text in texts:
+        warnings.warn(f"{source}: {text}", LogWarning, stacklevel=4)
+
+
+def _load_file(data: str, config: DataConfig, threads: int) -> _Loaded:
+    rows = read_log(data, _request(config, threads))
+    source = "standard input" if data == STDIN else data
+    _warn(source, rows.warnings)
+    return _from_rows(rows, source)
+
+
+def _request(config: DataConfig, threads: int) -> Request:
+    return Request(
+        config.format,
+        _column_names(config),
+        config.min_rating is not None,
+        config.reader,
+        threads,
+    )
+
+
+def _from_rows(rows: Rows, source: str) -> _Loaded:
+    return _Loaded(
+        rows.name,
+        rows.format,
+        rows.reader,
+        rows.table,
+        rows.columns,
+        source,
+        rows.sha256,
+        rows.in_words,
+        (*rows.notes, *rows.warnings),
+    )
 
 
 def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
@@ -184,7 +215,8 @@ def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
     path = named.fetch(entry)
     digest = file_sha256(path)
     named.check_digest(entry, path, digest)
-    loaded = _read_file(path, replace(config, format=entry.format), threads)
+    rows = read_log(str(path), _request(replace(config, format=entry.format), threads))
+    loaded = _from_rows(rows, str(path))
     loaded.name, loaded.sha256, loaded.notes = entry.name, digest, (entry.notice,)
     loaded.recommended = dict(entry.recommended)
     return loaded
@@ -193,8 +225,48 @@ def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
 def _finish(
     loaded: _Loaded, config: DataConfig, batch_size: int | None, threads: int = 1
 ) -> Dataset:
+    loaded.notes += tuple(census.notes_on_table(loaded.table, dict(loaded.columns)))
     log, removed = _filtered_log(loaded, config, threads)
-    return _with_split(log, loaded, config, batch_size, _filters(config), removed)
+    parts = split(
+        log,
+        config.holdout,
+        valid_fraction=config.valid_fraction,
+        test_fraction=config.test_fraction,
+    )
+    findings = census.find(log, parts, census.take(log, loaded.reader, threads))
+    card = make_card(
+        log,
+        parts,
+        _origin(loaded, log, parts, findings, config),
+        findings,
+        batch_size=batch_size or TrainConfig().batch_size,
+        filters=_filters(config),
+        removed=removed,
+    )
+    return Dataset(log, parts, card, config, loaded.recommended)
+
+
+def _origin(
+    loaded: _Loaded,
+    log: InteractionLog,
+    parts: Split,
+    findings: census.Findings,
+    config: DataConfig,
+) -> Origin:
+    span = census.time_span(log)
+    return Origin(
+        loaded.name,
+        loaded.format,
+        loaded.reader,
+        loaded.columns,
+        census.show_times(span, loaded.columns.get("time"), loaded.in_words),
+        (
+            *loaded.notes,
+            *census.notes_on_times(span, loaded.in_words),
+            *census.notes_on_findings(log, parts, findings),
+            *census.notes_on_users(log, parts, name_ids=config.user_ids),
+        ),
+    )
 
 
 def _filtered_log(
@@ -204,35 +276,6 @@ def _filtered_log(
     csr = reader.group_rows(loaded.table, loaded.reader, threads)
     log = build_log(csr, loaded.table, loaded.sha256, loaded.source)
     return log if log.sha256 else replace(log, sha256=content_digest(log)), removed
-
-
-def _with_split(
-    log: InteractionLog,
-    loaded: _Loaded,
-    config: DataConfig,
-    batch_size: int | None,
-    filters: Filters,
-    removed: Removed,
-) -> Dataset:
-    parts = split(
-        log,
-        config.holdout,
-        valid_fraction=config.valid_fraction,
-        test_fraction=config.test_fraction,
-    )
-    card = make_card(
-        log,
-        parts,
-        name=loaded.name,
-        format=loaded.format,
-        reader=loaded.reader,
-        batch_size=batch_size or TrainConfig().batch_size,
-        filters=filters,
-        removed=removed,
-        columns=loaded.columns,
-        notes=loaded.notes,
-    )
-    return Dataset(log, parts, card, config, loaded.recommended)
 
 
 def _log_table(log: InteractionLog) -> Table:
@@ -253,7 +296,14 @@ def _load_synthetic(config: DataConfig) -> _Loaded:
         table.times = None
     entry = named.find("synthetic")
     return _Loaded(
-        "synthetic", "generated", "none", table, {}, log.source, log.sha256, (entry.notice,)
+        "synthetic",
+        "generated",
+        "none",
+        table,
+        {},
+        log.source,
+        log.sha256,
+        notes=(entry.notice,),
     )
 
 
@@ -298,7 +348,7 @@ def _load(config: DataConfig, threads: int) -> _Loaded:
         raise InputError("give --data FILE or --dataset NAME, not both")
     _refuse_idle_options(config)
     if config.data is not None:
-        return _load_file(Path(config.data), config, threads)
+        return _load_file(config.data, config, threads)
     name = config.dataset or DEFAULT_DATASET
     if name == "synthetic":
         return _load_synthetic(config)

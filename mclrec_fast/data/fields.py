@@ -1,7 +1,8 @@
 """The fields of one line: the rules of separators, quotes and numbers, in plain Python.
 
 This is the definition; csrc/reader.cpp repeats it. Blanks (space, tab) around a field are dropped.
-A field that starts with a double quote ends with one ('""' inside stands for '"').
+A field that starts with a double quote ends with one ('""' inside stands for '"'). The separator is
+one or two bytes; a space stands for any run of blanks.
 """
 
 import math
@@ -9,6 +10,7 @@ import re
 
 from . import problems
 from .problems import MAX_DETAIL_BYTES, MAX_ID_BYTES, Problem
+from .times import OutOfRange, parse_time
 
 _BLANKS = b" \t"
 _QUOTE = ord('"')
@@ -49,8 +51,36 @@ def _quoted(line: bytes, start: int, number: int) -> tuple[bytes, int] | Problem
         start = end + 2
 
 
+def _split_at_blanks(line: bytes, quotes: bool, number: int) -> list[bytes] | Problem:
+    if not quotes or b'"' not in line:
+        return [field for field in line.replace(b"\t", b" ").split(b" ") if field]
+    fields: list[bytes] = []
+    at = 0
+    while True:
+        while at < len(line) and line[at] in _BLANKS:
+            at += 1
+        if at >= len(line):
+            return fields
+        if line[at] == _QUOTE:
+            quoted = _quoted(line, at + 1, number)
+            if isinstance(quoted, Problem):
+                return quoted
+            field, at = quoted
+            if at < len(line) and line[at] not in _BLANKS:
+                tail = line[at : at + MAX_DETAIL_BYTES]
+                return Problem(number, problems.QUOTE_TAIL, detail=tail)
+        else:
+            start = at
+            while at < len(line) and line[at] not in _BLANKS:
+                at += 1
+            field = line[start:at]
+        fields.append(field)
+
+
 def split_line(line: bytes, delimiter: bytes, quotes: bool, number: int) -> list[bytes] | Problem:
     """The fields of a line of a table."""
+    if delimiter == b" ":
+        return _split_at_blanks(line, quotes, number)
     if not quotes or b'"' not in line:
         return [field.strip(_BLANKS) for field in line.split(delimiter)]
     blanks = _BLANKS.replace(delimiter, b"")
@@ -66,7 +96,7 @@ def split_line(line: bytes, delimiter: bytes, quotes: bool, number: int) -> list
             field, at = quoted
             while at < len(line) and line[at] in blanks:
                 at += 1
-            if at < len(line) and line[at : at + 1] != delimiter:
+            if at < len(line) and line[at : at + len(delimiter)] != delimiter:
                 tail = line[at : at + MAX_DETAIL_BYTES]
                 return Problem(number, problems.QUOTE_TAIL, detail=tail)
         else:
@@ -76,7 +106,7 @@ def split_line(line: bytes, delimiter: bytes, quotes: bool, number: int) -> list
         fields.append(field)
         if at >= len(line):
             return fields
-        at += 1
+        at += len(delimiter)
 
 
 def check_id(token: bytes, field: int, number: int) -> Problem | None:
@@ -112,3 +142,18 @@ def parse_number(token: bytes, field: int, number: int) -> int | float | Problem
     if not math.isfinite(value):
         return Problem(number, problems.NOT_FINITE, field, detail)
     return value + 0.0  # -0.0 becomes 0.0
+
+
+def parse_moment(token: bytes, iso: bool, field: int, number: int) -> int | float | Problem:
+    """A time, or what breaks its ties: a number, or ISO 8601 as an integer."""
+    if not iso:
+        return parse_number(token, field, number)
+    if not token:
+        return Problem(number, problems.EMPTY, field)
+    try:
+        nanoseconds = parse_time(token)
+    except OutOfRange:
+        return Problem(number, problems.TIME_OUT_OF_RANGE, field, token[:MAX_DETAIL_BYTES])
+    if nanoseconds is None:
+        return Problem(number, problems.NOT_A_TIME, field, token[:MAX_DETAIL_BYTES])
+    return nanoseconds

@@ -4,7 +4,10 @@ Nothing is imported from those libraries; whatever has named columns will do. Id
 integers stay integers, text stays text.
 """
 
-from collections.abc import Mapping
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +15,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .columns import (
+    DATE,
+    EPOCH,
+    NUMBER,
+    OTHER,
+    ColumnNames,
+    Picked,
+    epoch_unit,
+    is_number,
+    pick_columns,
+)
+from .fields import parse_moment
 from .ids import as_objects
-from .layout import ColumnNames, pick_columns
+from .problems import Problem
 from .table import Table
+from .times import NANOSECONDS, is_date
 
 _MAX_SHOWN = 5
+_LOOK = 20
+_UNIX = datetime.datetime(1970, 1, 1)
+_UTC_UNIX = _UNIX.replace(tzinfo=datetime.UTC)
+_DAY = 86400 * NANOSECONDS
+_DATE_TYPES = ("datetime", "timestamp", "date")
 
 
-def column_names(frame: Any) -> list[str]:
-    """The column names of a frame-like object, in order.
+@dataclass
+class FrameRows:
+    """The rows of a frame, which column plays which part, and what to know about them."""
+
+    table: Table
+    used: dict[str, str]
+    in_words: bool = False
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _labels(frame: Any) -> list[Any]:
+    """What the columns of a frame-like object are called by, in order.
 
     Raises:
         InputError: the object has no columns.
     """
     for attribute in ("column_names", "columns"):
         names = getattr(frame, attribute, None)
-        if names is not None and not callable(names):
-            names = list(names)
-            if all(isinstance(name, str) for name in names):
-                return names
+        if names is not None and not callable(names) and not isinstance(names, str):
+            return list(names)
     if isinstance(frame, Mapping):
-        return [str(name) for name in frame]
+        return list(frame)
     if isinstance(frame, np.ndarray) and frame.dtype.names:
         return list(frame.dtype.names)
     raise InputError(
@@ -41,9 +71,103 @@ def column_names(frame: Any) -> list[str]:
     )
 
 
-def _column(frame: Any, name: str) -> NDArray[Any]:
-    column = frame[name]
+class _Frame:
+    """A frame-like object: the names of its columns, and the columns by number."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        schema = getattr(frame, "collect_schema", None)
+        self._lazy = callable(schema) and hasattr(frame, "collect")
+        self._schema = schema() if self._lazy and callable(schema) else None
+        self._names = list(self._schema.names()) if self._schema is not None else _labels(frame)
+        self.names = [str(name) for name in self._names]
+
+    def fetch(self, columns: Sequence[int]) -> None:
+        """Compute a lazy frame, as far as these columns go."""
+        if self._lazy:
+            wanted = list(dict.fromkeys(self._names[column] for column in columns))
+            self._frame, self._lazy = self._frame.select(wanted).collect(), False
+
+    def column(self, number: int) -> Any:
+        """A column as the frame has it."""
+        by_position = getattr(self._frame, "iloc", None)
+        return self._frame[self._names[number]] if by_position is None else by_position[:, number]
+
+    def kind(self, number: int) -> str:
+        """DATE, EPOCH, NUMBER or OTHER, by the type and the first values."""
+        if self._schema is not None:
+            dtype = str(self._schema[self._names[number]]).lower()
+            if dtype.startswith(_DATE_TYPES):
+                return DATE
+            return NUMBER if dtype.startswith(("int", "uint", "float")) else OTHER
+        return _kind(self.column(number))
+
+
+def _kind(column: Any) -> str:
+    dtype = str(getattr(column, "dtype", getattr(column, "type", ""))).lower()
+    if dtype.startswith(_DATE_TYPES):
+        return DATE
+    values = [value for value in _first_values(column) if value is not None]
+    return _kind_of_values(values) if values else OTHER
+
+
+def _first_values(column: Any) -> list[Any]:
+    try:
+        values = list(column[:_LOOK])
+    except (TypeError, KeyError, IndexError):
+        values = np.asarray(column.to_numpy()).tolist()[:_LOOK]
+    return [value.as_py() if hasattr(value, "as_py") else value for value in values]
+
+
+def _kind_of_values(values: list[Any]) -> str:
+    first = values[0]
+    if isinstance(first, datetime.date | np.datetime64) or (
+        isinstance(first, str) and is_date(first)
+    ):
+        return DATE
+    numbers: list[float] = []
+    for value in values:
+        if isinstance(value, str):
+            if not is_number(value):
+                break
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number | Decimal):
+            break
+        numbers.append(float(value))
+    if not numbers:
+        return OTHER
+    epochs = len(numbers) == len(values) and all(epoch_unit(value) for value in numbers)
+    return EPOCH if epochs else NUMBER
+
+
+def _missing(column: Any) -> NDArray[np.bool_] | None:
+    """Which rows have no value, where the column knows."""
+    for method in ("isna", "is_null"):
+        ask = getattr(column, method, None)
+        if callable(ask):
+            answer = ask()
+            to_numpy = getattr(answer, "to_numpy", None)
+            return np.asarray(answer if to_numpy is None else to_numpy()).astype(np.bool_)
+    return None
+
+
+def _values(name: str, column: Any) -> NDArray[Any]:
+    """A column as a numpy array; times with a zone become UTC."""
+    missing = _missing(column)
+    if missing is not None and missing.any():
+        rows = np.flatnonzero(missing)
+        shown = ", ".join(map(str, rows[:_MAX_SHOWN].tolist()))
+        more = f" and {len(rows) - _MAX_SHOWN} more" if len(rows) > _MAX_SHOWN else ""
+        raise InputError(
+            f"column {name!r}, row {shown}{more}: no value (None, null or NaN); every row needs "
+            "one: drop those rows"
+        )
+    dtype = getattr(column, "dtype", getattr(column, "type", None))
+    if str(dtype).startswith("dictionary"):
+        column = column.cast(column.type.value_type)
     convert = getattr(column, "to_numpy", None)
+    if convert is not None and hasattr(column, "iloc") and getattr(dtype, "tz", None) is not None:
+        return np.asarray(convert(dtype=f"datetime64[{getattr(dtype, 'unit', 'ns')}]"))
     values = np.asarray(column if convert is None else convert())
     if values.ndim != 1:
         raise InputError(f"column {name!r} has {values.ndim} dimensions, expected 1")
@@ -54,7 +178,7 @@ def _refuse(name: str, bad: NDArray[np.bool_], values: NDArray[Any], expected: s
     rows = np.flatnonzero(bad)
     if len(rows):
         shown = [
-            f"column {name!r}, row {row}: {values[row]!r}, expected {expected}"
+            f"column {name!r}, row {row}: {str(repr(values[row]))[:80]}, expected {expected}"
             for row in rows[:_MAX_SHOWN].tolist()
         ]
         if len(rows) > len(shown):
@@ -85,18 +209,23 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
 
 
-def _code_ids(name: str, values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+def _code_ids(
+    name: str, values: NDArray[Any], notes: list[str]
+) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Codes and external ids of a column of ids."""
     kind = values.dtype.kind
     if kind in "iu":
         big = values > np.uint64(2**63 - 1) if kind == "u" else np.zeros(len(values), np.bool_)
         _refuse(name, big, values, "an integer that fits 64 bits with its sign, or text")
         return _code(values.astype(np.int64, copy=False))
+    if kind == "f":
+        return _code(_whole_numbers(name, values, notes))
     if kind in "UT":
         values = values.astype(object)
     elif kind != "O":
+        hint = "; decode the bytes first" if kind == "S" else ""
         raise InputError(
-            f"column {name!r} has type {values.dtype}, expected ids as integers or text"
+            f"column {name!r}, row 0: type {values.dtype}, expected ids as integers or text{hint}"
         )
     listed = values.tolist()
     if listed and _is_integer(listed[0]):
@@ -115,41 +244,111 @@ def _code_ids(name: str, values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArr
     return codes, ids
 
 
+def _whole_numbers(name: str, values: NDArray[Any], notes: list[str]) -> NDArray[np.int64]:
+    """Floats that hold integers, as integers."""
+    with np.errstate(invalid="ignore"):
+        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) <= 2**53)
+    _refuse(name, ~whole, values, "an id (an integer or text)")
+    notes.append(
+        f"column {name!r} holds floats ({values[0]!r} in row 0): they are read as integers"
+    )
+    return values.astype(np.int64)
+
+
 def _bad(values: list[Any], good: Any) -> NDArray[np.bool_]:
     return np.fromiter((not good(value) for value in values), dtype=np.bool_, count=len(values))
 
 
-def _numbers(name: str, values: NDArray[Any]) -> NDArray[np.int64] | NDArray[np.float64]:
-    """A column of times or ratings: int64, or float64 and finite."""
+def _nanoseconds(value: Any) -> int | None:
+    """A Python time or date (or a library's subclass of one) as nanoseconds; None for others."""
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else int(value.astype("M8[ns]").astype(np.int64))
+    if isinstance(value, datetime.datetime):
+        try:
+            since = value - (_UNIX if value.tzinfo is None else _UTC_UNIX)
+        except (TypeError, ValueError, OverflowError):
+            return None
+        whole = (since.days * 86400 + since.seconds) * NANOSECONDS + since.microseconds * 1000
+        return whole + int(getattr(value, "nanosecond", 0) or 0)
+    if isinstance(value, datetime.date):
+        return (value.toordinal() - _UNIX.toordinal()) * _DAY
+    if isinstance(value, datetime.time):
+        seconds = (value.hour * 60 + value.minute) * 60 + value.second
+        return seconds * NANOSECONDS + value.microsecond * 1000
+    return None
+
+
+def _from_dates(name: str, values: NDArray[Any]) -> tuple[NDArray[np.int64], bool]:
+    """datetime64 of any unit as nanoseconds, or (False) as it is where those would not fit."""
+    _refuse(name, np.isnat(values), values, "a time")
+    years = values.astype("M8[Y]").astype(np.int64) + 1970
+    if len(years) and (years.min() < 1678 or years.max() > 2261):
+        return values.astype(np.int64), False
+    return values.astype("M8[ns]").astype(np.int64), True
+
+
+def _from_objects(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Python times, numbers, or texts that hold either, all of one kind."""
+    listed = values.tolist()
+    if listed and _nanoseconds(listed[0]) is not None:
+        found = [_nanoseconds(value) for value in listed]
+        _refuse(name, _bad(found, lambda v: v is not None), values, "a time, as in row 0")
+        return np.array(found, dtype=np.int64)
+    if listed and isinstance(listed[0], str):
+        iso = not is_number(listed[0])
+        parsed = [
+            parse_moment(value.strip().encode("utf-8", "replace"), iso, 0, 0)
+            if isinstance(value, str)
+            else Problem(0, 0)
+            for value in listed
+        ]
+        expected = "a time (ISO 8601)" if iso else "a number"
+        _refuse(name, _bad(parsed, lambda v: not isinstance(v, Problem)), values, expected)
+        floats = any(isinstance(value, float) for value in parsed)
+        return np.array(parsed, dtype=np.float64 if floats else np.int64)
+    number = (int, float, np.integer, np.floating, Decimal)
+    bad = _bad(listed, lambda v: isinstance(v, number) and not isinstance(v, bool))
+    _refuse(name, bad, values, "a number or a time")
+    plain = [float(value) if isinstance(value, Decimal) else value for value in listed]
+    return np.array(plain)
+
+
+def _numbers(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], bool]:
+    """A column of times or ratings, int64 or float64 and finite; whether it was times in words."""
     if values.dtype.kind == "M":
-        _refuse(name, np.isnat(values), values, "a time")
-        return values.astype(np.int64)
-    if values.dtype.kind == "O":
-        number = (int, float, np.integer, np.floating)
-        bad = _bad(values.tolist(), lambda v: isinstance(v, number) and not isinstance(v, bool))
-        _refuse(name, bad, values, "a number")
-        values = np.array(values.tolist())
+        return _from_dates(name, values)
+    in_words = False
+    if values.dtype.kind in "OUT":
+        values = values.astype(object)
+        first = values[0] if len(values) else 0
+        in_words = _nanoseconds(first) is not None or (
+            isinstance(first, str) and not is_number(first)
+        )
+        values = _from_objects(name, values)
     if values.dtype.kind not in "iuf":
-        raise InputError(f"column {name!r} has type {values.dtype}, expected numbers")
+        raise InputError(f"column {name!r} has type {values.dtype}, expected numbers or times")
     if values.dtype.kind == "f" or (values.dtype.kind == "u" and values.max(initial=0) >= 2**63):
         _refuse(name, ~np.isfinite(values), values, "a finite number")
-        return values.astype(np.float64) + 0.0
-    return values.astype(np.int64)
+        return values.astype(np.float64) + 0.0, in_words
+    return values.astype(np.int64), in_words
 
 
 def frame_table(
     frame: Any, columns: ColumnNames, need_rating: bool, place: str = "frame"
-) -> tuple[Table, dict[str, str]]:
-    """The table of a frame-like object, and which column plays which part.
+) -> FrameRows:
+    """The rows of a frame-like object.
 
     Raises:
         InputError: a column is missing, has missing or bad values, or another length.
     """
-    names = column_names(frame)
-    user, item, time, rating = pick_columns(place, names, columns, need_rating)
-    parts = {"user": user, "item": item, "time": time, "rating": rating}
-    used = {part: names[column] for part, column in parts.items() if column >= 0}
-    arrays = {part: _column(frame, name) for part, name in used.items()}
+    if columns.names is not None or columns.header != "auto":
+        raise InputError(f"{place}: --columns and --header are for text files: columns have names")
+    known = _Frame(frame)
+    picked = pick_columns(place, known.names, columns, need_rating, known.kind)
+    parts = picked.parts()
+    known.fetch(list(parts.values()))
+    used = {part: known.names[number] for part, number in parts.items()}
+    arrays = {part: _values(used[part], known.column(number)) for part, number in parts.items()}
     rows = len(arrays["user"])
     for part, array in arrays.items():
         if len(array) != rows:
@@ -159,20 +358,31 @@ def frame_table(
             )
     if not rows:
         raise InputError(f"{place}: no rows, expected interactions")
-    users, user_ids = _code_ids(used["user"], arrays["user"])
-    items, item_ids = _code_ids(used["item"], arrays["item"])
-    times = _numbers(used["time"], arrays["time"]) if time >= 0 else None
-    ratings = None
-    if rating >= 0:
-        ratings = _numbers(used["rating"], arrays["rating"]).astype(np.float64)
-    return Table(users, items, user_ids, item_ids, times, ratings), used
+    return _frame_rows(arrays, used, picked)
 
 
-def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> Any:
-    """The columns of a parquet file that are used (a pyarrow table).
+def _frame_rows(
+    arrays: Mapping[str, NDArray[Any]], used: dict[str, str], picked: Picked
+) -> FrameRows:
+    notes = list(picked.notes)
+    users, user_ids = _code_ids(used["user"], arrays["user"], notes)
+    items, item_ids = _code_ids(used["item"], arrays["item"], notes)
+    table, in_words = Table(users, items, user_ids, item_ids), False
+    if "time" in used:
+        table.times, in_words = _numbers(used["time"], arrays["time"])
+    if "then" in used:
+        table.then, _ = _numbers(used["then"], arrays["then"])
+    if "rating" in used:
+        table.ratings = _numbers(used["rating"], arrays["rating"])[0].astype(np.float64)
+    return FrameRows(table, used, in_words, notes, picked.warnings)
+
+
+def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> FrameRows:
+    """The rows of a parquet file; only the columns that are used are read.
 
     Raises:
-        InputError: pyarrow is not installed, the file is no parquet file, or lacks a column.
+        InputError: pyarrow is not installed, the file is no parquet file or a damaged one, or
+            lacks a column.
     """
     try:
         import pyarrow.parquet as parquet
@@ -181,8 +391,28 @@ def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> Any:
             f'{path}: parquet needs pyarrow: pip install pyarrow (or "mclrec_fast[parquet]")'
         ) from None
     try:
-        names = parquet.read_schema(path).names
-        picked = pick_columns(str(path), names, columns, need_rating)
-        return parquet.read_table(path, columns=[names[column] for column in picked if column >= 0])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable parquet file ({error})") from None
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+
+            def kind(number: int) -> str:
+                if str(schema.field(number).type).startswith(_DATE_TYPES):
+                    return DATE
+                batch = next(file.iter_batches(_LOOK, columns=[schema.names[number]]), None)
+                return OTHER if batch is None else _kind(batch.column(0))
+
+            picked = pick_columns(str(path), schema.names, columns, need_rating, kind)
+            parts = picked.parts()
+            table = file.read([schema.names[number] for number in parts.values()])
+        table.validate(full=True)
+        used = {part: schema.names[number] for part, number in parts.items()}
+        arrays = {part: _values(name, table.column(name)) for part, name in used.items()}
+        if not table.num_rows:
+            raise InputError(f"{path}: no rows, expected interactions")
+        return _frame_rows(arrays, used, picked)
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    except Exception as error:  # damaged files raise errors of many kinds
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: not a readable parquet file ({reason}); write it or fetch it again"
+        ) from None

@@ -4,7 +4,12 @@ External ids are labels, integers or text; internal ids are positions. The files
 arrays (integers, or UTF-8 bytes with offsets), never pickles, and loading never unpickles.
 """
 
+import hashlib
 import io
+import json
+import os
+import stat
+import zipfile
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +24,9 @@ from .fields import is_canonical
 
 ITEMS_FILE = "item_ids.npz"
 USERS_FILE = "user_ids.npz"
+CARD_FILE = "data.json"
+_MOST_UNPACKED = 200  # times the size of the file; ids never pack so well
+_SMALL = 1 << 26  # bytes that may be unpacked in any case
 
 
 class HasIds(Protocol):
@@ -53,21 +61,43 @@ class IdIndex:
         self._position = {value: first + i for i, value in enumerate(ids[first:].tolist())}
 
     def find(self, external: Iterable[Any]) -> NDArray[np.int32]:
-        """The positions of external ids, int32 [n]; `missing` where unknown."""
-        keys = [self._key(value) for value in external]
+        """The positions of external ids, int32 [n]; `missing` where unknown.
+
+        Raises:
+            InputError: an id is neither an integer (of any kind) nor text; its place is named.
+        """
+        keys = [self._key(value, place) for place, value in enumerate(external)]
         return np.array([self._position.get(key, self._missing) for key in keys], dtype=np.int32)
 
-    def _key(self, value: Any) -> Any:
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, bool):
-            return None
+    def _key(self, value: Any, place: int) -> Any:
+        if type(value) is not str and type(value) is not int:
+            value = external_id(value, place)
         if self._integers and isinstance(value, str):
             token = value.encode("utf-8", "replace")
             return int(token) if is_canonical(token) else None
-        if not self._integers and isinstance(value, int):
-            return str(value)
-        return None if isinstance(value, float) else value
+        return str(value) if not self._integers and isinstance(value, int) else value
+
+
+def external_id(value: Any, place: int = 0) -> int | str:
+    """An id as the integer or text it stands for.
+
+    Integral floats, numpy scalars and tensors of one element are the integer they hold.
+
+    Raises:
+        InputError: bytes, None, NaN, a truth value or another type; `place` says where it was.
+    """
+    found = value
+    if not isinstance(found, str | int | float) and getattr(found, "ndim", None) == 0:
+        found = found.item()
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    if isinstance(found, str):
+        return str(found)
+    if isinstance(found, int) and not isinstance(found, bool):
+        return int(found)
+    raise InputError(
+        f"id {place}: {repr(value)[:80]} ({type(value).__name__}), expected an integer or text"
+    )
 
 
 def _pack(ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -78,30 +108,87 @@ def _pack(ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
     return {"text": np.frombuffer(b"".join(texts), dtype=np.uint8), "offsets": ends}
 
 
-def _unpack(path: Path) -> NDArray[Any]:
+def ids_digest(ids: NDArray[Any]) -> str:
+    """SHA-256 of some ids and their order; it does not depend on the machine."""
+    digest = hashlib.sha256()
+    for name, array in _pack(ids).items():
+        digest.update(f"{name} {len(array)};".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _read_regular(path: Path) -> bytes:
+    """The content of a regular file; a pipe under its name is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("not a regular file")
+    with open(descriptor, "rb") as file:
+        return file.read()
+
+
+def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an npz file, each read to its end, so that its checksum is compared.
+
+    Raises:
+        ValueError: a member is not a plain one-dimensional array, or unpacks to far too much.
+    """
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for member in archive.infolist():
+            if member.file_size > max(_MOST_UNPACKED * len(content), _SMALL):
+                raise ValueError(f"{member.filename} would unpack to {member.file_size} bytes")
+            stream = io.BytesIO(archive.read(member))
+            array = np.lib.format.read_array(stream, allow_pickle=False)
+            if array.ndim != 1 or stream.read(1):
+                raise ValueError("unexpected array")
+            arrays[member.filename.removesuffix(".npy")] = array
+    return arrays
+
+
+def _texts(text: NDArray[Any], ends: NDArray[Any]) -> list[str]:
+    """The texts between offsets.
+
+    Raises:
+        ValueError: the offsets do not divide the text, or it is not UTF-8.
+    """
+    if text.dtype != np.uint8 or ends.dtype != np.dtype("<i8"):
+        raise ValueError("unexpected array")
+    if not len(ends) or ends[0] != 0 or ends[-1] != len(text) or (np.diff(ends) < 0).any():
+        raise ValueError("its offsets do not divide its text")
+    joined = text.tobytes()
+    return [joined[a:b].decode("utf-8") for a, b in pairwise(ends.tolist())]
+
+
+def _unpack(path: Path, first: int, digest: str) -> NDArray[Any]:
+    """The ids in a file: distinct from position `first` on, and with the digest if one is known."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "integers" in arrays:
-                integers = arrays["integers"]
-                if integers.ndim != 1 or integers.dtype != np.dtype("<i8"):
-                    raise ValueError("unexpected array")
-                return np.asarray(integers, dtype=np.int64)
-            text, ends = arrays["text"].tobytes(), arrays["offsets"].tolist()
+        arrays = _arrays(_read_regular(path))
+        ids: NDArray[Any]
+        if set(arrays) == {"integers"} and arrays["integers"].dtype == np.dtype("<i8"):
+            ids = arrays["integers"].astype(np.int64, copy=False)
+            distinct = len(np.unique(ids[first:]))
+        elif set(arrays) == {"text", "offsets"}:
+            values = _texts(arrays["text"], arrays["offsets"])
+            ids, distinct = as_objects(values), len(set(values[first:]))
+        else:
+            raise ValueError("unexpected arrays")
+        if len(ids) < first or distinct != len(ids) - first:
+            raise ValueError("an id is there twice")
+        if digest and ids_digest(ids[first:]) != digest:
+            raise ValueError("they are not the ids that the run was made with")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is this a run directory?") from None
-    except (OSError, ValueError, KeyError, EOFError, _bad_zip()) as error:
-        raise InputError(f"{path}: not a file of ids ({error})") from None
-    try:
-        values = [text[a:b].decode("utf-8") for a, b in pairwise(ends)]
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a file of ids (text is not UTF-8)") from None
-    return as_objects(values)
-
-
-def _bad_zip() -> type[Exception]:
-    from zipfile import BadZipFile
-
-    return BadZipFile
+    except MemoryError:
+        raise InputError(f"{path}: not a file of ids (more than the memory holds)") from None
+    except Exception as error:  # a damaged archive raises errors of many kinds
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path}: not a file of ids ({reason}); copy it again, or train again"
+        ) from None
+    return ids
 
 
 def as_objects(values: list[str]) -> NDArray[Any]:
@@ -111,14 +198,16 @@ def as_objects(values: list[str]) -> NDArray[Any]:
     return array
 
 
-def _write(path: Path, ids: NDArray[Any]) -> None:
+def _write(path: Path, ids: NDArray[Any], private: bool) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **_pack(ids))
-    write_atomically(path, content.getvalue())
+    write_atomically(path, content.getvalue(), private=private)
 
 
 def save_ids(log: HasIds, directory: Path | str, keep_user_ids: bool = True) -> None:
     """Write the id maps of a log into a run directory, each file atomically.
+
+    The users' ids can be read by the owner alone.
 
     Args:
         log: the log whose internal ids the run uses.
@@ -126,17 +215,34 @@ def save_ids(log: HasIds, directory: Path | str, keep_user_ids: bool = True) -> 
         keep_user_ids: False keeps the users' ids out of the directory.
     """
     folder = Path(directory)
-    _write(folder / ITEMS_FILE, log.item_ids)
+    _write(folder / ITEMS_FILE, log.item_ids, private=False)
     if keep_user_ids:
-        _write(folder / USERS_FILE, log.user_ids)
+        _write(folder / USERS_FILE, log.user_ids, private=True)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """What the run's data card says about its ids; nothing where there is no card that does."""
+    try:
+        card = json.loads(_read_regular(folder / CARD_FILE))
+        found = {name: card.get(name, "") for name in ("item_ids_sha256", "user_ids_sha256")}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, str)}
 
 
 def load_ids(directory: Path | str) -> RunIds:
     """Read what `save_ids` wrote; `user_ids` is None where they were not kept.
 
+    Checked are the archive's checksums, that the ids are distinct, and, where the directory has a
+    data card, that they are those of the card.
+
     Raises:
         InputError: the item ids are missing or a file is not what it should be.
     """
     folder = Path(directory)
+    digests = _digests(folder)
     users = folder / USERS_FILE
-    return RunIds(_unpack(folder / ITEMS_FILE), _unpack(users) if users.exists() else None)
+    return RunIds(
+        _unpack(folder / ITEMS_FILE, 1, digests.get("item_ids_sha256", "")),
+        _unpack(users, 0, digests.get("user_ids_sha256", "")) if users.exists() else None,
+    )

@@ -1,28 +1,34 @@
 """How a log file is laid out: its format, separator, header and the columns that matter.
 
-Only the first line is read here. The readers get a `Layout` and never guess.
+Only the first lines are looked at. The readers get a `Layout` and never guess.
 """
 
 import difflib
-import os
 import re
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
+from .columns import (
+    DATE,
+    EPOCH,
+    ITEM_NAMES,
+    NUMBER,
+    OTHER,
+    USER_NAMES,
+    ColumnNames,
+    Picked,
+    epoch_unit,
+    is_number,
+    match_any,
+    pick_columns,
+)
 from .fields import split_line
+from .source import BOM, HEAD_BYTES, Source
+from .times import is_date
 
 FORMATS = ("auto", "text", "inter", "csv", "tsv", "movielens", "parquet")
-
-# Column names tried, in this order and whatever their case, when none is given.
-USER_NAMES = ("user_id", "user", "userid", "uid", "customer_id", "reviewer_id", "reviewerid")
-ITEM_NAMES = (
-    "item_id", "item", "itemid", "iid", "movie_id", "movieid", "product_id", "parent_asin", "asin",
-)  # fmt: skip
-TIME_NAMES = ("timestamp", "time", "ts", "unixreviewtime", "unix_time")
-RATING_NAMES = ("rating", "ratings", "score", "stars", "overall")
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 _TYPED = re.compile(r"^[^\s:]+:(?:token|float)(?:_seq)?$")
@@ -33,8 +39,12 @@ _EXTENSIONS = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-_BOM = b"\xef\xbb\xbf"
-_MAX_HEADER = 1 << 20
+_SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[ \t]*\r?')
+_SEPARATORS = (",", "\t", ";", "|", "::")
+BLANKS = " "
+_LOOK_LINES = 1000
+_LOOK_ROWS = 20
+_LOOK_CELLS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Layout:
 
     format: str
     kind: str  # "text" (one line per user) or "table" (one row per interaction)
-    delimiter: str = " "
+    delimiter: str = " "  # of a table: one or two bytes; a space stands for any run of blanks
     quotes: bool = False
     names: tuple[str, ...] = ()
     user: int = 0
@@ -52,6 +62,11 @@ class Layout:
     rating: int = -1
     offset: int = 0  # bytes before the first line of data
     first_line: int = 1  # its line number
+    then: int = -1
+    time_is_iso: bool = False  # else times are numbers
+    then_is_iso: bool = False
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -62,207 +77,136 @@ class Layout:
         """Which column plays which part, for the data card."""
         if self.kind == "text":
             return {}
-        parts = {"user": self.user, "item": self.item, "time": self.time, "rating": self.rating}
+        parts = {
+            "user": self.user,
+            "item": self.item,
+            "time": self.time,
+            "rating": self.rating,
+            "then": self.then,
+        }
         return {part: self.names[column] for part, column in parts.items() if column >= 0}
 
 
 @dataclass(frozen=True)
-class ColumnNames:
-    """The columns the user named; None lets the format decide. `use_time` False wants no times."""
+class _Lines:
+    """The first lines of a file: their numbers start at `first`, their bytes at `offset`."""
 
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    rating: str | None = None
-    use_time: bool = True
+    name: str
+    lines: list[bytes]
+    offset: int
+    first: int
 
-    def given(self) -> dict[str, str]:
-        """The named ones by option."""
-        named = {
-            "--user-col": self.user,
-            "--item-col": self.item,
-            "--time-col": self.time,
-            "--rating-col": self.rating,
-        }
-        return {option: name for option, name in named.items() if name is not None}
+    @property
+    def place(self) -> str:
+        return f"{self.name}:{self.first}"
 
-
-def open_check(path: Path) -> int:
-    """The size of a readable, regular, non-empty file.
-
-    Raises:
-        InputError: the file is missing, a folder, unreadable or empty.
-    """
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file{_near_miss(path)}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise InputError(f"{path}: a folder, expected a file")
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError(f"{path}: not a regular file; write it to disk first")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: no permission to read it")
-    if status.st_size == 0:
-        raise InputError(f"{path}: the file is empty, expected interactions")
-    return status.st_size
+    def after(self, count: int, head: bytes) -> tuple[int, int]:
+        """The offset and the number of the line `count` lines on."""
+        at = self.offset
+        for _ in range(count):
+            newline = head.find(b"\n", at)
+            at = len(head) if newline < 0 else newline + 1
+        return at, self.first + count
 
 
-def _near_miss(path: Path) -> str:
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        return ""
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
+def _first_lines(source: Source, skip_blank: bool) -> _Lines:
+    """The first lines without their ends, after a byte-order mark and, for tables, blank lines."""
+    head = source.head()
+    offset, first = (len(BOM) if head.startswith(BOM) else 0), 1
+    if skip_blank:
+        while found := re.compile(rb"[ \t]*\r?\n").match(head, offset):
+            offset, first = found.end(), first + 1
+    lines = head[offset:].split(b"\n", _LOOK_LINES)
+    cut_off = len(lines) > _LOOK_LINES or len(head) >= HEAD_BYTES
+    if len(lines) > 1 and (cut_off or not lines[-1]):
+        lines.pop()
+    return _Lines(source.name, [line.removesuffix(b"\r") for line in lines], offset, first)
 
 
-def _first_line(path: Path) -> tuple[bytes, int, int]:
-    """The first line without its end, the bytes up to the next one, and the bytes of a BOM."""
-    with path.open("rb") as file:
-        head = file.readline(_MAX_HEADER)
-    skip = len(_BOM) if head.startswith(_BOM) else 0
-    for magic, what in (
-        (b"\x1f\x8b", "gzip-compressed"),
-        (b"PK\x03\x04", "a zip archive"),
-        (b"\xff\xfe", "UTF-16 text"),
-        (b"\xfe\xff", "UTF-16 text"),
-    ):
-        if head.startswith(magic):
-            raise InputError(f"{path}: the file is {what}, expected UTF-8 text; convert it first")
-    return head[skip:].removesuffix(b"\n").removesuffix(b"\r"), len(head), skip
-
-
-def _header_text(path: Path, line: bytes) -> str:
+def _text_of(place: str, line: bytes) -> str:
     if b"\0" in line:
-        raise InputError(f"{path}:1: a NUL byte in the header, expected UTF-8 text")
+        raise InputError(f"{place}: a NUL byte in the header, expected UTF-8 text")
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{path}:1: the header is not valid UTF-8, expected UTF-8 text") from None
+        raise InputError(f"{place}: the header is not valid UTF-8, expected UTF-8 text") from None
 
 
-def _header_fields(path: Path, text: str, delimiter: str) -> list[str]:
-    """The column names in a header; quotes as in the rows.
+def _header_fields(place: str, text: str, delimiter: str, quotes: bool) -> list[str]:
+    """The fields of the first line; quotes as in the rows.
 
     Raises:
         InputError: a quote is not closed, or text follows one.
     """
-    fields = split_line(text.encode("utf-8"), delimiter.encode(), True, 1)
+    fields = split_line(text.encode("utf-8"), delimiter.encode(), quotes, 1)
     if not isinstance(fields, list):
-        raise InputError(f"{path}:1: a stray quote in the header, expected column names")
+        raise InputError(f"{place}: a stray quote in the header, expected column names")
     return [field.decode("utf-8") for field in fields]
 
 
-def _pick_delimiter(text: str) -> str:
-    """The separator that occurs most in a header; a comma when none does."""
-    return max((",", "\t", ";", "|"), key=text.count)
+def _pick_delimiter(lines: Sequence[bytes]) -> str:
+    """The separator that all the first lines have alike, else the one the first has most of."""
+    some = [line for line in lines[:_LOOK_ROWS] if line.strip()]
+    if not some:
+        return ","
+
+    def score(separator: str) -> tuple[bool, int]:
+        counts = [line.count(separator.encode()) for line in some]
+        return len(set(counts)) == 1 and counts[0] > 0, counts[0]
+
+    best = max(_SEPARATORS, key=score)
+    if score(best)[1]:
+        return best
+    return BLANKS if len(some[0].split()) > 1 else ","
 
 
-def _match_any(names: Sequence[str], wanted: Sequence[str]) -> int:
-    lowered = [name.lower() for name in names]
-    return next((lowered.index(name) for name in wanted if name in lowered), -1)
+def _is_data(field: str) -> bool:
+    return is_number(field) or is_date(field)
 
 
-def detect_format(path: Path, columns: ColumnNames) -> str:
-    """The format of a file, by its extension, else by its first line."""
-    by_name = "movielens" if path.name == "u.data" else _EXTENSIONS.get(path.suffix.lower())
-    if by_name:
-        return by_name
-    line, _, _ = _first_line(path)
-    if line.startswith(b"PAR1"):
+def detect_format(source: Source | Path, columns: ColumnNames) -> str:
+    """The format of a file, by its extension, else by its first lines."""
+    source = source if isinstance(source, Source) else Source(source)
+    name = Path(source.format_name)
+    by_suffix = "movielens" if name.name == "u.data" else _EXTENSIONS.get(name.suffix.lower())
+    if by_suffix:
+        return by_suffix
+    if source.head().startswith(b"PAR1"):
         return "parquet"
-    if b"\0" in line:
+    looked = _first_lines(source, skip_blank=True)
+    first = looked.lines[0]
+    if b"\0" in first:
         return "text"
-    text = line.decode("utf-8", "replace")
+    text = first.decode("utf-8", "replace")
     if any(_TYPED.match(field) for field in text.split("\t")):
         return "inter"
-    if columns.given():
+    if columns.given() or _SEPARATOR_LINE.fullmatch(first):
         return "csv"
-    fields = text.split(_pick_delimiter(text))
-    fields = [field.strip(' \t"') for field in fields]
-    if _match_any(fields, USER_NAMES) >= 0 and _match_any(fields, ITEM_NAMES) >= 0:
+    delimiter = _pick_delimiter(looked.lines)
+    fields = [field.strip(' \t"') for field in text.split(None if delimiter == " " else delimiter)]
+    if match_any(fields, USER_NAMES) >= 0 and match_any(fields, ITEM_NAMES) >= 0:
         return "csv"
-    return "text"
+    one_token = len(text.split()) == 1 and len(fields) > 1
+    return "csv" if one_token or _is_blank_table(looked.lines) else "text"
 
 
-def find_column(
-    place: str,
-    names: Sequence[str],
-    given: str | None,
-    usual: Sequence[str],
-    option: str,
-    what: str,
-) -> int:
-    """The number of a column, by the name given or else by the usual names.
-
-    Raises:
-        InputError: there is no such column; the text lists the columns and the nearest one.
-    """
-    if given is not None:
-        if given in names:
-            return list(names).index(given)
-        close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"{place}: no column {given!r} ({option}), found {_listed(names)}{hint}")
-    column = _match_any(names, usual)
-    if column < 0:
-        close = [m for n in usual for m in difflib.get_close_matches(n, names, n=1, cutoff=0.75)]
-        hint = f"; did you mean {option} {close[0]}?" if close else f"; name it with {option}"
-        raise InputError(
-            f"{place}: no column for {what} (such as {usual[0]!r}), found {_listed(names)}{hint}"
-        )
-    return column
+def _is_blank_table(lines: Sequence[bytes]) -> bool:
+    """Rows of one width in which a user comes again, which one line per user never has."""
+    rows = [line.split() for line in lines]
+    rows = [row for row in rows if row]
+    if len(rows) < 2 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+        return False
+    return len({row[0] for row in rows}) < len(rows)
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:12])
-    return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-
-
-def check_distinct(place: str, names: Sequence[str]) -> None:
-    """Refuse a header that names a column twice."""
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise InputError(f"{place}: column {name!r} appears twice, expected distinct names")
-
-
-def pick_columns(
-    place: str, names: Sequence[str], columns: ColumnNames, need_rating: bool
-) -> tuple[int, int, int, int]:
-    """The columns of user, item, time and rating in a table; -1 for a time or rating not used."""
-    check_distinct(place, names)
-    user = find_column(place, names, columns.user, USER_NAMES, "--user-col", "the user ids")
-    item = find_column(place, names, columns.item, ITEM_NAMES, "--item-col", "the item ids")
-    time = -1
-    if columns.time is not None:
-        time = find_column(place, names, columns.time, TIME_NAMES, "--time-col", "the times")
-    elif columns.use_time:
-        time = _match_any(names, TIME_NAMES)
-    rating = -1
-    if need_rating or columns.rating is not None:
-        rating = find_column(
-            place, names, columns.rating, RATING_NAMES, "--rating-col", "the ratings"
-        )
-    used = [column for column in (user, item, time, rating) if column >= 0]
-    if len(set(used)) != len(used):
-        twice = next(names[column] for column in used if used.count(column) > 1)
-        raise InputError(
-            f"{place}: column {twice!r} is given two parts, expected different columns"
-        )
-    return user, item, time, rating
-
-
-def _inter_names(path: Path, text: str) -> tuple[list[str], dict[str, str]]:
+def _inter_names(path: str, text: str) -> tuple[list[str], dict[str, str]]:
     names: list[str] = []
     types: dict[str, str] = {}
     for field in text.split("\t"):
         name, colon, kind = field.strip().rpartition(":")
         if not colon or kind not in _TYPES:
             raise InputError(
-                f"{path}:1: {field[:60]!r} in the header, expected tab-separated 'name:type' "
+                f"{path}: {field[:60]!r} in the header, expected tab-separated 'name:type' "
                 f"with a type of {', '.join(_TYPES)}"
             )
         names.append(name)
@@ -270,56 +214,280 @@ def _inter_names(path: Path, text: str) -> tuple[list[str], dict[str, str]]:
     return names, types
 
 
-def _inter_layout(path: Path, columns: ColumnNames, need_rating: bool) -> Layout:
-    line, size, _ = _first_line(path)
-    names, types = _inter_names(path, _header_text(path, line))
-    user, item, time, rating = pick_columns(f"{path}:1", names, columns, need_rating)
-    for column, kind in ((user, "token"), (item, "token"), (time, "float"), (rating, "float")):
-        if column >= 0 and types[names[column]] != kind:
+class _Rows:
+    """The first rows of a table, taken apart, to see what its columns hold."""
+
+    def __init__(self, lines: Sequence[bytes], width: int, delimiter: str, quotes: bool) -> None:
+        self._rows: list[list[str]] = []
+        most = min(_LOOK_ROWS, max(1, _LOOK_CELLS // max(width, 1)))
+        for line in lines:
+            if len(self._rows) == most:
+                break
+            fields = split_line(line, delimiter.encode(), quotes, 1) if line.strip() else None
+            if isinstance(fields, list) and len(fields) == width:
+                self._rows.append([field.decode("utf-8", "replace") for field in fields])
+
+    def values(self, column: int) -> list[str]:
+        """What a column holds in these rows, empty fields left out."""
+        return [row[column] for row in self._rows if row[column]]
+
+    def kind(self, column: int) -> str:
+        """DATE, EPOCH, NUMBER or OTHER, by the first value; EPOCH if all of them could be."""
+        values = self.values(column)
+        if not values:
+            return OTHER
+        if is_date(values[0]):
+            return DATE
+        if not is_number(values[0]):
+            return OTHER
+        epochs = all(is_number(value) and epoch_unit(float(value)) for value in values)
+        return EPOCH if epochs else NUMBER
+
+    def is_iso(self, column: int) -> bool:
+        """Whether a column of times is written in words, as far as its first value says."""
+        if column < 0 or not self.values(column):
+            return False
+        value = self.values(column)[0]
+        return is_date(value) or re.fullmatch(r"\d\d:\d\d.*", value) is not None
+
+
+def _table(
+    format: str,
+    looked: _Lines,
+    head: bytes,
+    skipped: int,
+    names: Sequence[str],
+    rows: _Rows,
+    picked: Picked,
+    delimiter: str,
+    quotes: bool,
+    notes: Sequence[str] = (),
+) -> Layout:
+    offset, first_line = looked.after(skipped, head)
+    return Layout(
+        format=format,
+        kind="table",
+        delimiter=delimiter,
+        quotes=quotes,
+        names=tuple(names),
+        user=picked.user,
+        item=picked.item,
+        time=picked.time,
+        rating=picked.rating,
+        offset=offset,
+        first_line=first_line,
+        then=picked.then,
+        time_is_iso=rows.is_iso(picked.time),
+        then_is_iso=rows.is_iso(picked.then),
+        notes=(*notes, *picked.notes),
+        warnings=tuple(picked.warnings),
+    )
+
+
+def _inter_layout(source: Source, columns: ColumnNames, need_rating: bool) -> Layout:
+    looked = _first_lines(source, skip_blank=True)
+    names, types = _inter_names(looked.place, _text_of(looked.place, looked.lines[0]))
+    rows = _Rows(looked.lines[1:], len(names), "\t", False)
+    picked = pick_columns(looked.place, names, columns, need_rating, rows.kind)
+    wanted = {"user": ("token",), "item": ("token",), "rating": ("float",)}
+    for part, column in picked.parts().items():
+        kinds = wanted.get(part, ("float", "token"))
+        if types[names[column]] not in kinds:
             raise InputError(
-                f"{path}:1: column {names[column]!r} is declared {types[names[column]]}, "
-                f"expected {kind}"
+                f"{looked.place}: column {names[column]!r} is declared {types[names[column]]}, "
+                f"expected {kinds[0]}"
             )
-    return Layout("inter", "table", "\t", False, tuple(names), user, item, time, rating, size, 2)
+    return _table("inter", looked, source.head(), 1, names, rows, picked, "\t", False)
 
 
-def _csv_layout(path: Path, format: str, columns: ColumnNames, need_rating: bool) -> Layout:
-    line, size, _ = _first_line(path)
-    text = _header_text(path, line)
-    delimiter = "\t" if format == "tsv" else _pick_delimiter(text)
-    names = _header_fields(path, text, delimiter)
-    user, item, time, rating = pick_columns(f"{path}:1", names, columns, need_rating)
-    return Layout(format, "table", delimiter, True, tuple(names), user, item, time, rating, size, 2)
+@dataclass(frozen=True)
+class _Header:
+    """The columns' names, and whether the first row gave them."""
+
+    names: Sequence[str]
+    in_file: bool
+    notes: tuple[str, ...] = ()
 
 
-def find_layout(path: Path, format: str, columns: ColumnNames, need_rating: bool) -> Layout:
+def _shown(text: str) -> str:
+    return repr(text[:80] + ("..." if len(text) > 80 else ""))
+
+
+def _given_names(place: str, fields: list[str], columns: ColumnNames, text: str) -> _Header:
+    """The names of --columns, for a file without a header or instead of the one it has."""
+    names = columns.names or ()
+    if len(names) != len(fields):
+        raise InputError(
+            f"{place}: --columns names {len(names)} columns, but the row {_shown(text)} has "
+            f"{len(fields)}"
+        )
+    usual = match_any(fields, USER_NAMES) >= 0 or match_any(fields, ITEM_NAMES) >= 0
+    if columns.header == "auto" and usual:
+        raise InputError(
+            f"{place}: --columns is for a file without a header, and the first row looks like one "
+            f"({_shown(text)}): leave --columns out, or say --header yes to replace that row or "
+            "--header no to read it as data"
+        )
+    return _Header(names, columns.header == "yes")
+
+
+def _usual_names(rows: _Rows, width: int, delimiter: str) -> _Header | None:
+    """Names for the two kinds of tables that never have a header; None for any other table."""
+    if width == 2 and delimiter == BLANKS:
+        return _Header(
+            ("user", "item"), False, ("no header: the two columns are read as user and item",)
+        )
+    if width != 4 or delimiter not in ("::", "\t", BLANKS):
+        return None
+    ratings = rows.values(2)
+    small = all(is_number(value) and 0 <= float(value) <= 10 for value in ratings)
+    if not small or rows.kind(3) != EPOCH:
+        return None
+    return _Header(
+        ("user", "item", "rating", "timestamp"),
+        False,
+        ("no header: the columns are read as user, item, rating and time, MovieLens' order",),
+    )
+
+
+def _read_header(
+    place: str, fields: list[str], columns: ColumnNames, rows: _Rows, text: str, delimiter: str
+) -> _Header:
+    """The names of the columns. A first row that looks like data is never taken for a header.
+
+    Raises:
+        InputError: the columns have no names and none were given.
+    """
+    if columns.names is not None:
+        return _given_names(place, fields, columns, text)
+    counted = [str(i + 1) for i in range(len(fields))]
+    given = [name for name in (columns.user, columns.item) if name is not None]
+    unnamed = None if given else _usual_names(rows, len(fields), delimiter)
+    if columns.header == "no":
+        return unnamed or _Header(counted, False)
+    if columns.header == "yes":
+        return _Header(fields, True)
+    by_position = [name for name in given if name.isdecimal()]
+    named = any(name in fields and not name.isdecimal() for name in given)
+    usual = (columns.user is None and match_any(fields, USER_NAMES) >= 0) or (
+        columns.item is None and match_any(fields, ITEM_NAMES) >= 0
+    )
+    if named or usual or not any(_is_data(field) for field in fields):
+        return _Header(fields, True)
+    whole = [field for field in fields if field]
+    if unnamed is None and whole == [str(i) for i in range(len(whole))]:
+        raise InputError(
+            f"{place}: is the first row ({_shown(text)}) a header or data? Say --header yes or "
+            "--header no"
+        )
+    if by_position:
+        return _Header(counted, False)
+    if unnamed is not None:
+        return unnamed
+    if len(fields) == 1:
+        raise InputError(
+            f"{place}: one column ({_shown(text)}), expected users and items parted by a comma, "
+            "tab, semicolon, bar, '::' or blanks"
+        )
+    names = _example(rows, len(fields))
+    listed = ",".join(names) if len(names) <= 12 else "user,item,..."
+    raise InputError(
+        f"{place}: no header? The first row looks like data ({_shown(text)}). Name its "
+        f"{len(fields)} columns in their order, as in --columns {listed}, or count them from 1, as "
+        f"in --user-col {names.index('user') + 1} --item-col {names.index('item') + 1}; "
+        "--header yes if it is a header after all"
+    )
+
+
+def _example(rows: _Rows, width: int) -> list[str]:
+    """What --columns might be for a table; right as it stands only by luck."""
+    kinds = [rows.kind(i) for i in range(min(width, 12))]
+    times = [kinds.index(kind) for kind in (DATE, EPOCH) if kind in kinds]
+    times = times[:1] if width > 2 else []
+    left = iter(["user", "item"])
+    return ["time" if i in times else next(left, f"other{i + 1}") for i in range(width)]
+
+
+def _csv_layout(source: Source, format: str, columns: ColumnNames, need_rating: bool) -> Layout:
+    looked = _first_lines(source, skip_blank=True)
+    said = _SEPARATOR_LINE.fullmatch(looked.lines[0]) if format == "csv" else None
+    skipped = 0 if said is None else 1
+    lines = looked.lines[skipped:] or [b""]
+    place = f"{source.name}:{looked.first + skipped}"
+    text = _text_of(place, lines[0])
+    if said is not None:
+        delimiter = said[1].decode("latin-1")
+    else:
+        delimiter = "\t" if format == "tsv" else _pick_delimiter(lines)
+    quotes = delimiter != "::"
+    fields = _header_fields(place, text, delimiter, quotes)
+    rows = _Rows(lines, len(fields), delimiter, quotes)
+    header = _read_header(place, fields, columns, rows, text, delimiter)
+    if header.in_file:
+        rows = _Rows(lines[1:], len(fields), delimiter, quotes)
+        skipped += 1
+    picked = pick_columns(place, header.names, columns, need_rating, rows.kind)
+    return _table(
+        format,
+        looked,
+        source.head(),
+        skipped,
+        header.names,
+        rows,
+        picked,
+        delimiter,
+        quotes,
+        header.notes,
+    )
+
+
+def _movielens_layout(source: Source, columns: ColumnNames, need_rating: bool) -> Layout:
+    looked = _first_lines(source, skip_blank=False)
+    return Layout(
+        "movielens",
+        "table",
+        "::" if b"::" in looked.lines[0] else "\t",
+        False,
+        ("user_id", "item_id", "rating", "timestamp"),
+        0,
+        1,
+        3 if columns.use_time else -1,
+        2 if need_rating else -1,
+        looked.offset,
+    )
+
+
+def find_layout(
+    source: Source | Path, format: str, columns: ColumnNames, need_rating: bool
+) -> Layout:
     """The layout of a text file (everything but parquet).
 
     Args:
-        path: a file that `open_check` has accepted.
-        format: one of `FORMATS`; "auto" looks at the extension and the first line.
+        source: the file, or its path.
+        format: one of `FORMATS`; "auto" looks at the extension and the first lines.
         columns: the columns the user named.
         need_rating: ratings must be read.
 
     Raises:
-        InputError: the header lacks a column, has one twice, or does not fit the format.
+        InputError: the header lacks a column, has one twice, or does not fit the format; there is
+            no header and no names were given.
     """
+    source = source if isinstance(source, Source) else Source(source)
     if format not in FORMATS:
         close = difflib.get_close_matches(format, FORMATS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"unknown format {format!r}, expected one of {', '.join(FORMATS)}{hint}")
-    format = detect_format(path, columns) if format == "auto" else format
+    format = detect_format(source, columns) if format == "auto" else format
     if format == "inter":
-        return _inter_layout(path, columns, need_rating)
+        return _inter_layout(source, columns, need_rating)
     if format in ("csv", "tsv"):
-        return _csv_layout(path, format, columns, need_rating)
+        return _csv_layout(source, format, columns, need_rating)
     for option in columns.given():
-        raise InputError(f"{option} means nothing for {path}: the {format} format has no header")
-    _, _, skip = _first_line(path)
+        raise InputError(
+            f"{option} means nothing for {source.name}: the {format} format has no header"
+        )
     if format == "movielens":
-        names = ("user_id", "item_id", "rating", "timestamp")
-        time, rating = 3 if columns.use_time else -1, 2 if need_rating else -1
-        return Layout("movielens", "table", "\t", False, names, 0, 1, time, rating, skip, 1)
+        return _movielens_layout(source, columns, need_rating)
     if need_rating:
-        raise InputError(f"{path}: --min-rating needs ratings, and the text format has none")
-    return Layout("text", "text", offset=skip)
+        raise InputError(f"{source.name}: --min-rating needs ratings, and the text format has none")
+    return Layout("text", "text", offset=_first_lines(source, skip_blank=False).offset)

@@ -10,6 +10,9 @@ from ..errors import InputError
 from . import problems as codes
 from .layout import Layout
 from .problems import MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_SHOWN, Problem
+from .times import FIRST_YEAR, LAST_YEAR
+
+_BAD_TIMES = (codes.NOT_A_NUMBER, codes.EMPTY, codes.NOT_A_TIME, codes.TIME_OUT_OF_RANGE)
 
 
 def quote(detail: bytes) -> str:
@@ -20,10 +23,10 @@ def quote(detail: bytes) -> str:
 
 
 def _field_name(problem: Problem, layout: Layout) -> str:
-    column = (layout.user, layout.item, layout.time, layout.rating)[problem.field]
+    column = (layout.user, layout.item, layout.time, layout.rating, layout.then)[problem.field]
     if layout.kind == "table" and column >= 0 and layout.names:
         return f"column {layout.names[column]!r}"
-    return ("the user id", "an item id", "the time", "the rating")[problem.field]
+    return ("the user id", "an item id", "the time", "the rating", "the tie-breaker")[problem.field]
 
 
 def describe(problem: Problem, layout: Layout) -> str:
@@ -44,7 +47,7 @@ def describe(problem: Problem, layout: Layout) -> str:
             columns = columns if len(columns) <= 80 else columns[:77] + "..."
             return f"{problem.number} fields, expected {layout.columns} ({columns!r})"
         case codes.EMPTY:
-            return f"{name} is empty, expected {_expected(problem.field)}"
+            return f"{name} is empty, expected {_expected(problem.field, layout)}"
         case codes.TOO_LONG:
             return (
                 f"{name} has {problem.number} bytes ({found}), expected at most {MAX_ID_BYTES}; "
@@ -53,7 +56,11 @@ def describe(problem: Problem, layout: Layout) -> str:
         case codes.NOT_UTF8:
             return f"{name} is {found}, which is not valid UTF-8, expected UTF-8 text"
         case codes.NOT_A_NUMBER:
-            return f"{name} is {found}, expected {_expected(problem.field)}"
+            return f"{name} is {found}, expected {_expected(problem.field, layout)}"
+        case codes.NOT_A_TIME:
+            return f"{name} is {found}, expected a time as in the first row (ISO 8601)"
+        case codes.TIME_OUT_OF_RANGE:
+            return f"{name} is {found}, expected a year from {FIRST_YEAR} to {LAST_YEAR}"
         case codes.NOT_FINITE:
             return f"{name} is {found}, expected a finite number"
         case codes.NO_ITEMS:
@@ -65,8 +72,13 @@ def describe(problem: Problem, layout: Layout) -> str:
     raise ValueError(f"unknown problem code {problem.code}")
 
 
-def _expected(field: int) -> str:
-    return ("a user id", "an item id", "a number", "a number")[field]
+def _expected(field: int, layout: Layout) -> str:
+    iso = (field == codes.TIME and layout.time_is_iso) or (
+        field == codes.THEN and layout.then_is_iso
+    )
+    if iso:
+        return "a time (ISO 8601)"
+    return ("a user id", "an item id", "a number", "a number", "a number")[field]
 
 
 def _remedy(problems: Sequence[Problem], layout: Layout) -> str:
@@ -74,13 +86,17 @@ def _remedy(problems: Sequence[Problem], layout: Layout) -> str:
     if layout.kind == "text" and found & {codes.NO_ITEMS, codes.REPEATED_USER}:
         return (
             "\nEach line of the text format is one user and all the items of that user; "
-            "a table with one row per interaction is read with --format csv, tsv or inter."
+            "a table with one row per interaction is read with --format csv, or, where it has no "
+            "header, with --columns user,item (one name for each column)."
         )
-    if any(p.code in (codes.NOT_A_NUMBER, codes.EMPTY) and p.field == codes.TIME for p in problems):
+    if any(p.code in _BAD_TIMES and p.field in (codes.TIME, codes.THEN) for p in problems):
         return (
-            "\nTimes are numbers (seconds, say). Convert them, name another column with "
-            "--time-col, or keep the order of the file with --ignore-times."
+            "\nTimes are numbers (seconds, say) or ISO 8601 (2020-09-13, 2020-09-13T21:18:11.5Z), "
+            "all of a column alike. Convert them, name another column with --time-col, or keep the "
+            "order of the file with --ignore-times."
         )
+    if any(p.code == codes.EMPTY for p in problems):
+        return "\nRows without an id cannot be told apart from others: take them out of the file."
     return ""
 
 

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import problems
-from .fields import check_id, check_line, is_canonical, parse_number, split_line
+from .fields import check_id, check_line, is_canonical, parse_moment, split_line
 from .ids import as_objects
 from .layout import Layout
-from .problems import ITEM, MAX_DETAIL_BYTES, MAX_SHOWN, RATING, TIME, USER, Problem
+from .plain import find_fields, parse_integers, parse_times
+from .problems import ITEM, MAX_DETAIL_BYTES, MAX_SHOWN, RATING, THEN, TIME, USER, Problem
+from .source import Source
 from .table import Table
 
 _TABLE_LIMIT = 1 << 22  # ids below it are looked up in an array
-_NEWLINE, _MINUS, _ZERO = 10, 45, 48
 
 
 class IdCoder:
@@ -100,6 +101,7 @@ class _Reading:
         self.user_parts: list[NDArray[np.int32]] = []
         self.item_parts: list[NDArray[np.int32]] = []
         self.times, self.ratings = NumberColumn(np.int64), NumberColumn(np.float64)
+        self.then = NumberColumn(np.int64)
         self.first_line_of: dict[int, int] = {}
         self.problems: list[Problem] = []
         self.n_problems = 0
@@ -123,20 +125,26 @@ class _Reading:
             item_ids=self.items.ids(),
             times=self.times.array() if self.layout.time >= 0 else None,
             ratings=ratings,
+            then=self.then.array() if self.layout.then >= 0 else None,
         )
 
 
-def _blocks(path: Path, offset: int, block_bytes: int) -> Iterator[bytes]:
-    """Blocks of whole lines; only the last one may lack its newline."""
-    carry: list[bytes] = []
+def _file_blocks(path: Path, offset: int, block_bytes: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         file.seek(offset)
         while block := file.read(block_bytes):
-            cut = block.rfind(b"\n") + 1
-            if cut:
-                yield b"".join((*carry, block[:cut]))
-                carry = []
-            carry.append(block[cut:])
+            yield block
+
+
+def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Blocks of whole lines; only the last one may lack its newline."""
+    carry: list[bytes] = []
+    for block in blocks:
+        cut = block.rfind(b"\n") + 1
+        if cut:
+            yield b"".join((*carry, block[:cut]))
+            carry = []
+        carry.append(block[cut:])
     if any(carry):
         yield b"".join(carry)
 
@@ -174,23 +182,29 @@ def _read_text_line(reading: _Reading, number: int, line: bytes) -> None:
 
 
 def _parse_row(layout: Layout, number: int, line: bytes) -> list[Any] | Problem:
-    """User token, item token, time and rating (None where there is no such column)."""
+    """User token, item token, time, rating and tie-breaker (None where there is no column)."""
     problem = check_line(line, number)
     if problem:
         return problem
     fields = split_line(line, layout.delimiter.encode(), layout.quotes, number)
     if isinstance(fields, Problem):
         return fields
+    if layout.delimiter == " " and not fields:
+        return []
     if len(fields) != layout.columns:
         return Problem(number, problems.FIELD_COUNT, number=len(fields))
-    row: list[Any] = [fields[layout.user], fields[layout.item], None, None]
+    row: list[Any] = [fields[layout.user], fields[layout.item], None, None, None]
     for part in (USER, ITEM):
         problem = check_id(row[part], part, number)
         if problem:
             return problem
-    for part, column in ((TIME, layout.time), (RATING, layout.rating)):
+    for part, column, iso in (
+        (TIME, layout.time, layout.time_is_iso),
+        (THEN, layout.then, layout.then_is_iso),
+        (RATING, layout.rating, False),
+    ):
         if column >= 0:
-            value = parse_number(fields[column], part, number)
+            value = parse_moment(fields[column], iso, part, number)
             if isinstance(value, Problem):
                 return value
             row[part] = value
@@ -204,6 +218,7 @@ def _read_table_lines(reading: _Reading, block: bytes, first: int) -> None:
     items: list[int] = []
     times: list[int | float] = []
     ratings: list[int | float] = []
+    then: list[int | float] = []
     for number, line in _lines(block, first):
         if not line:
             continue
@@ -211,91 +226,93 @@ def _read_table_lines(reading: _Reading, block: bytes, first: int) -> None:
         if isinstance(row, Problem):
             reading.report(row)
             continue
+        if not row:  # blanks alone
+            continue
         users.append(reading.users.code(row[USER]))
         items.append(reading.items.code(row[ITEM]))
         times.append(row[TIME])
         ratings.append(row[RATING])
+        then.append(row[THEN])
     reading.add_codes(users, items)
     if layout.time >= 0:
         reading.times.extend(times)
     if layout.rating >= 0:
         reading.ratings.extend(ratings)
-
-
-def _find_fields(
-    text: NDArray[np.uint8], layout: Layout
-) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Starts and ends of all fields, int64 [rows, columns]; None when a line is not plain."""
-    separators = np.flatnonzero((text == ord(layout.delimiter)) | (text == _NEWLINE))
-    if len(separators) % layout.columns:
-        return None
-    ends = separators.reshape(-1, layout.columns)
-    newlines = text[ends] == _NEWLINE
-    if not newlines[:, -1].all() or newlines[:, :-1].any():
-        return None
-    starts = np.concatenate([[0], separators[:-1] + 1]).reshape(ends.shape)
-    return starts, ends
-
-
-def _parse_integers(
-    text: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64], canonical: bool
-) -> NDArray[np.int64] | None:
-    """Integers of at most 18 digits, int64 [rows]; None when a field is anything else."""
-    negative = text[starts] == _MINUS
-    at = starts + negative
-    digits = ends - at
-    if (digits < 1).any() or (digits > 18).any():
-        return None
-    if canonical and ((text[at] == _ZERO) & ((digits > 1) | negative)).any():
-        return None
-    values = np.zeros(len(starts), dtype=np.int64)
-    for k in range(int(digits.max(initial=0))):
-        inside = digits > k
-        digit = text[np.minimum(at + k, len(text) - 1)] - np.uint8(_ZERO)
-        if (digit[inside] > 9).any():
-            return None
-        values = np.where(inside, values * 10 + digit, values)
-    return np.where(negative, -values, values)
+    if layout.then >= 0:
+        reading.then.extend(then)
 
 
 def _read_plain_block(reading: _Reading, block: bytes) -> bool:
-    """A block whose wanted fields are all plain integers; False (nothing read) for any other."""
+    """A block whose wanted fields are all plain; False (nothing read) for any other."""
     layout = reading.layout
-    if layout.rating >= 0 or b"\0" in block or (layout.quotes and b'"' in block):
+    prepared = _plain_text(block, layout)
+    if prepared is None:
         return False
-    if b"\r" in block:
-        block = block.replace(b"\r\n", b"\n")
-        if b"\r" in block:
-            return False
-    if not block.endswith(b"\n"):
-        block += b"\n"
-    text = np.frombuffer(block, dtype=np.uint8)
-    found = _find_fields(text, layout)
+    text = np.frombuffer(prepared[0], dtype=np.uint8)
+    found = find_fields(text, prepared[1], layout.columns)
     if found is None:
         return False
     starts, ends = found
-    wanted = [(layout.user, True), (layout.item, True)]
-    if layout.time >= 0:
-        wanted.append((layout.time, False))
-    columns = [_parse_integers(text, starts[:, c], ends[:, c], exact) for c, exact in wanted]
-    if columns[0] is None or columns[1] is None or columns[-1] is None:
+    ids = [parse_integers(text, starts[:, c], ends[:, c], True) for c in (layout.user, layout.item)]
+    if ids[0] is None or ids[1] is None:
         return False
-    users = reading.users.code_integers(columns[0])
-    reading.add_codes(users, reading.items.code_integers(columns[1]))
+    moments = []
+    for column, iso in ((layout.time, layout.time_is_iso), (layout.then, layout.then_is_iso)):
+        if column < 0:
+            continue
+        at, end = starts[:, column], ends[:, column]
+        values = parse_times(text, at, end) if iso else parse_integers(text, at, end, False)
+        if values is None:
+            return False
+        moments.append(values)
+    users = reading.users.code_integers(ids[0])
+    reading.add_codes(users, reading.items.code_integers(ids[1]))
     if layout.time >= 0:
-        reading.times.extend(columns[-1])
+        reading.times.extend(moments[0])
+    if layout.then >= 0:
+        reading.then.extend(moments[-1])
     return True
 
 
+def _plain_text(block: bytes, layout: Layout) -> tuple[bytes, int] | None:
+    """A block whose fields are parted by one byte each, and that byte; None for any other block."""
+    if layout.rating >= 0 or b"\0" in block or (layout.quotes and b'"' in block):
+        return None
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n")
+        if b"\r" in block:
+            return None
+    if not block.endswith(b"\n"):
+        block += b"\n"
+    if layout.delimiter == " ":
+        runs = any(odd in block for odd in (b"\t", b"  ", b"\n ", b" \n"))
+        return None if runs or block.startswith(b" ") else (block, ord(" "))
+    if len(layout.delimiter) == 1:
+        return block, ord(layout.delimiter)
+    return None if b"\1" in block else (block.replace(layout.delimiter.encode(), b"\1"), 1)
+
+
+def _larger(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Blocks put together to `size` or a little more."""
+    held: list[bytes] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= size:
+            yield b"".join(held)
+            held = []
+    if held:
+        yield b"".join(held)
+
+
 def read(
-    path: Path, layout: Layout, *, block_bytes: int = 1 << 22
+    source: Source | Path, layout: Layout, *, block_bytes: int = 1 << 22
 ) -> tuple[Table, list[Problem], int]:
     """Read a log.
 
     Args:
-        path: the file.
+        source: the file, or its path.
         layout: what `find_layout` said about it.
-        block_bytes: how much is read at a time.
+        block_bytes: how much is read at a time, where the source is a path.
 
     Returns:
         The table, the first problems in line order, and how many bad lines there are. The table
@@ -303,7 +320,11 @@ def read(
     """
     reading = _Reading(layout)
     line = layout.first_line
-    for block in _blocks(path, layout.offset, block_bytes):
+    if isinstance(source, Path):
+        blocks = _file_blocks(source, layout.offset, block_bytes)
+    else:
+        blocks = _larger(source.blocks(layout.offset), block_bytes)
+    for block in _whole_lines(blocks):
         if layout.kind == "text":
             for number, text in _lines(block, line):
                 _read_text_line(reading, number, text)

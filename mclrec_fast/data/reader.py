@@ -7,22 +7,31 @@ and says once where it is not; "native" insists on it.
 import importlib
 import json
 import os
+import queue
+import threading
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import numpy_reader
 from .build import Csr, to_csr
 from .ids import as_objects
 from .layout import Layout
+from .log import InteractionLog
 from .messages import fail
 from .problems import Problem
+from .source import Source
 from .table import Table
 
 READERS = ("auto", "native", "numpy")
 _PACKAGE = Path(__file__).resolve().parent.parent
+_BLOCKS_AHEAD = 4
 _announced: set[str] = set()
 
 
@@ -77,8 +86,51 @@ def choose(requested: str) -> str:
     return "numpy"
 
 
+class _Ahead:
+    """Takes blocks from a stream in a thread of its own, a few ahead of the reader."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._queue: queue.Queue[bytes | BaseException] = queue.Queue(_BLOCKS_AHEAD)
+        self._stopped = threading.Event()
+        # A daemon: standard input may never end, and nobody waits for it then.
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "_Ahead":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stopped.set()
+
+    def next(self) -> bytes:
+        """The next block, never empty before the end."""
+        block = self._queue.get()
+        if isinstance(block, BaseException):
+            raise block
+        return block
+
+    def _put(self, block: bytes | BaseException) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._queue.put(block, timeout=0.2)
+            except queue.Full:
+                continue
+
+    def _run(self) -> None:
+        try:
+            for block in self._blocks:
+                if block:
+                    self._put(block)
+                if self._stopped.is_set():
+                    return
+            self._put(b"")
+        except BaseException as error:
+            self._put(error)
+
+
 def read_native(
-    path: Path,
+    source: Source | Path,
     layout: Layout,
     threads: int,
     *,
@@ -87,8 +139,10 @@ def read_native(
 ) -> tuple[Table, list[Problem], int]:
     """Read a log with the C++ reader; arguments and result as `numpy_reader.read`.
 
+    A plain file is read by its path, anything else block by block and by one thread.
+
     Args:
-        path: the file.
+        source: the file, or its path.
         layout: what `find_layout` said about it.
         threads: the most threads to use, 1 or more; the result does not depend on it.
         bytes_per_thread: smaller files are read by fewer threads.
@@ -97,22 +151,13 @@ def read_native(
     module, reason = _load()
     if module is None:
         raise InputError(f"the C++ log reader is not available: {reason}")
-    found = module.read(
-        os.fsencode(path),
-        layout.kind == "table",
-        layout.delimiter,
-        layout.quotes,
-        layout.columns,
-        layout.user,
-        layout.item,
-        layout.time,
-        layout.rating,
-        layout.offset,
-        layout.first_line,
-        threads,
-        bytes_per_thread,
-        block_bytes,
-    )
+    path = source if isinstance(source, Path) else source.path if source.plain else None
+    if path is not None:
+        found = _call(module, layout, threads, bytes_per_thread, block_bytes, path=path)
+    else:
+        assert isinstance(source, Source)
+        with _Ahead(source.blocks(layout.offset)) as ahead:
+            found = _call(module, layout, 1, 1, block_bytes, stream=ahead.next)
     problems = [Problem(*record) for record in found["problems"]]
     if problems:
         return Table(found["users"], found["items"], *(_ids([]), _ids([]))), problems, found["bad"]
@@ -123,8 +168,35 @@ def read_native(
         item_ids=_ids(found["item_ids"]),
         times=found["times"],
         ratings=found["ratings"],
+        then=found["then"],
     )
     return table, [], 0
+
+
+def _call(
+    module: ModuleType,
+    layout: Layout,
+    threads: int,
+    bytes_per_thread: int,
+    block_bytes: int,
+    path: Path = Path(),
+    stream: Callable[[], bytes] | None = None,
+) -> Any:
+    return module.read(
+        os.fsencode(path),
+        layout.kind == "table",
+        layout.delimiter,
+        layout.quotes,
+        layout.columns,
+        (layout.user, layout.item, layout.time, layout.rating, layout.then),
+        (layout.time_is_iso, layout.then_is_iso),
+        layout.offset,
+        layout.first_line,
+        threads,
+        bytes_per_thread,
+        block_bytes,
+        stream,
+    )
 
 
 def group_rows(table: Table, reader: str, threads: int) -> Csr:
@@ -137,6 +209,7 @@ def group_rows(table: Table, reader: str, threads: int) -> Csr:
         reader: "native" or "numpy", as `choose` says; the result is the same.
         threads: how many threads the C++ reader may use, 1 or more.
     """
+    _break_ties(table)
     module = _load()[0] if reader == "native" else None
     n_users = len(table.user_ids)
     if module is None:
@@ -148,32 +221,58 @@ def group_rows(table: Table, reader: str, threads: int) -> Csr:
     return csr
 
 
+def count_repeats(
+    log: InteractionLog, reader: str, threads: int
+) -> tuple[NDArray[np.bool_], int, int] | None:
+    """The census of a log by the C++ reader; None where it is not there (see census.py)."""
+    module = _load()[0] if reader != "numpy" else None
+    if module is None:
+        return None
+    counted: tuple[NDArray[np.bool_], int, int] = module.census(
+        log.items, log.offsets, log.times, threads
+    )
+    return counted
+
+
+def _break_ties(table: Table) -> None:
+    """Puts the rows in the order of what breaks ties, so that a stable sort by time keeps it."""
+    if table.then is None:
+        return
+    order = np.argsort(table.then, kind="stable")
+    table.users, table.items = table.users[order], table.items[order]
+    table.times = None if table.times is None else table.times[order]
+    table.then = None
+
+
 def _ids(ids: Any) -> Any:
     return as_objects(ids) if isinstance(ids, list) else ids
 
 
-def read_table(path: Path, layout: Layout, reader: str, threads: int) -> Table:
-    """Read a log file.
+def read_table(
+    source: Source, layout: Layout, reader: str, threads: int, empty_is_fine: bool = False
+) -> Table:
+    """Read a log.
 
     Args:
-        path: a file that `open_check` has accepted.
+        source: where its bytes are.
         layout: what `find_layout` said about it.
         reader: "native" or "numpy", as `choose` says.
         threads: how many threads the C++ reader may use, 1 or more.
+        empty_is_fine: a log without rows is one of several parts.
 
     Raises:
         InputError: bad lines (the first five are listed), or no interactions at all.
     """
     try:
         if reader == "native":
-            table, problems, count = read_native(path, layout, threads)
+            table, problems, count = read_native(source, layout, threads)
         else:
-            table, problems, count = numpy_reader.read(path, layout)
+            table, problems, count = numpy_reader.read(source, layout)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{source.name}: cannot be read ({error.strerror})") from None
     if count:
-        raise fail(str(path), layout, problems, count)
-    if not len(table.users):
+        raise fail(source.name, layout, problems, count)
+    if not len(table.users) and not empty_is_fine:
         what = "the file has a header and no rows" if layout.first_line > 1 else "no interactions"
-        raise InputError(f"{path}: {what}, expected interactions")
+        raise InputError(f"{source.name}: {what}, expected interactions")
     return table

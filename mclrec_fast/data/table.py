@@ -1,5 +1,6 @@
 """What a reader hands over: one row per interaction, ids already coded, in file order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ class Table:
         item_ids: external item ids, likewise.
         times: int64 or float64 [R] (float64 as soon as one time is not an integer), or None.
         ratings: float64 [R], or None.
+        then: what breaks ties of the times, int64 or float64 [R], or None.
     """
 
     users: NDArray[np.int32]
@@ -26,8 +28,55 @@ class Table:
     item_ids: NDArray[Any]
     times: NDArray[np.int64] | NDArray[np.float64] | None = None
     ratings: NDArray[np.float64] | None = None
+    then: NDArray[np.int64] | NDArray[np.float64] | None = None
 
     def clear(self) -> None:
         """Let go of the rows; the ids stay."""
         self.users = self.items = np.empty(0, dtype=np.int32)
-        self.times = self.ratings = None
+        self.times = self.ratings = self.then = None
+
+
+def _as_texts(ids: NDArray[Any]) -> list[str]:
+    return [str(value) for value in ids.tolist()]
+
+
+def _merge_ids(tables: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[NDArray[np.int32]]]:
+    """One numbering for several, by first appearance, and what each one's codes become."""
+    text = any(ids.dtype == object for ids in tables)
+    codes: dict[Any, int] = {}
+    renumber = [
+        np.array(
+            [
+                codes.setdefault(value, len(codes))
+                for value in (_as_texts(ids) if text else ids.tolist())
+            ],
+            dtype=np.int32,
+        )
+        for ids in tables
+    ]
+    merged = np.empty(len(codes), dtype=object if text else np.int64)
+    merged[:] = list(codes)
+    return merged, renumber
+
+
+def concatenate(tables: Sequence[Table]) -> Table:
+    """Tables with the same columns as one, rows in order; text as soon as one has text ids.
+
+    The ids of a table without rows do not count.
+    """
+    some = [table for table in tables if len(table.users)] or list(tables[:1])
+    if len(some) == 1:
+        return some[0]
+    user_ids, users = _merge_ids([table.user_ids for table in some])
+    item_ids, items = _merge_ids([table.item_ids for table in some])
+    joined = {}
+    for name in ("times", "ratings", "then"):
+        columns = [getattr(table, name) for table in some]
+        joined[name] = None if columns[0] is None else np.concatenate(columns)
+    return Table(
+        np.concatenate([codes[table.users] for codes, table in zip(users, some, strict=True)]),
+        np.concatenate([codes[table.items] for codes, table in zip(items, some, strict=True)]),
+        user_ids,
+        item_ids,
+        **joined,
+    )

@@ -12,7 +12,7 @@ from tests.small_runs import write_log
 
 FIELDS = {
     "batch", "schedule", "backend", "threads", "median_ms", "p10_ms", "sequences_per_s",
-    "fma_peak_gflops", "load_average",
+    "fma_peak_gflops", "load_average", "isa", "percent_of_peak",
 }  # fmt: skip
 
 

@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "../../csrc/cpu/dropout_bits.h"
 #include "../../csrc/cpu/simd.h"
 
 namespace {
@@ -19,28 +20,19 @@ void expect(bool condition, const char* isa, const char* what, double value) {
 
 }  // namespace
 
-namespace mclrec::test::portable {
-constexpr int kVectorBytes = 16;
-#include "../../csrc/cpu/simd.inl"
-#include "../../csrc/cpu/vector_math.inl"
-#include "vector_math_test.inl"
-}  // namespace mclrec::test::portable
-#if MCLREC_HAS_AVX2
-MCLREC_AVX2_BEGIN
-namespace mclrec::test::avx2 {
-constexpr int kVectorBytes = 32;
-#include "../../csrc/cpu/simd.inl"
-#include "../../csrc/cpu/vector_math.inl"
-#include "vector_math_test.inl"
-}  // namespace mclrec::test::avx2
-MCLREC_AVX2_END
-#endif
+#define MCLREC_OP test
+#define MCLREC_KERNELS "../../../tests/cpp/vector_math_test.inl"
+#include "../../csrc/cpu/isa/each_set.inl"
+
+#define MCLREC_RUN(set)                         \
+  if (mclrec::isa::set::supported()) {          \
+    mclrec::test::set::run(#set);               \
+  } else {                                      \
+    std::printf("%s: cannot run here\n", #set); \
+  }
 
 int main() {
-  mclrec::test::portable::run("portable");
-#if MCLREC_HAS_AVX2
-  if (mclrec::isa_usable(mclrec::Isa::kAvx2)) mclrec::test::avx2::run("avx2");
-#endif
+  MCLREC_EACH_SET(MCLREC_RUN)
   std::printf("%d failed\n", failures);
   return failures == 0 ? 0 : 1;
 }

@@ -115,7 +115,7 @@ def test_sorting_is_stable(read: Any) -> None:
 
 def test_dedupe_keeps_the_earliest(read: Any) -> None:
     content = "user,item,time\n1,7,9\n1,8,2\n1,7,1\n1,9,3\n1,8,2\n1,5,4\n"
-    data = read("log.csv", content, dedupe=True)
+    data = read("log.csv", content, dedupe="first")
     assert external(data.log) == {1: [7, 8, 9, 5]}
     assert data.log.times is not None and data.log.times.tolist() == [1, 2, 3, 4]
     assert data.log.item_ids[1:].tolist() == [8, 7, 9, 5]  # first row kept comes first
@@ -176,13 +176,18 @@ BAD = [
     ("log.csv", "user,item\n", {}, "a header and no rows"),
     ("log.txt", f"{TWO}1\n", {}, "log.txt:2: user '1' has no items, expected 'user item item"),
     ("log.txt", f"{TWO}5 1\n9 1\n", {}, "log.txt:3: user '9' again (first on line 1)"),
-    ("log.txt", "1,2,3\n", {}, "read with --format csv"),
+    ("log.txt", "1,2,3\n", {}, "log.txt:1: no header? The first row looks like data ('1,2,3')"),
+    ("log.csv", "0,1\n5,6\n", {}, "a header or data? Say --header yes or --header no"),
+    ("log.txt", f"{TWO}5 1\n9 1\n", {}, "read with --format csv, or, where it has no header, with"),
     ("log.txt", b"1 2 \xff 3\n", {}, "log.txt:1: an item id is '\ufffd', which is not valid UTF-8"),
     ("log.txt", b"1 2\0 3\n", {}, "log.txt:1: a NUL byte"),
     ("log.txt", b"1 2 3\r2 3 4\r", {}, "log.txt:1: a carriage return inside the line"),
-    ("log.txt", b"\xff\xfe1\0", {}, "UTF-16"),
-    ("log.txt", b"\x1f\x8b\x08\0", {}, "gzip-compressed"),
-    ("log.txt", b"PK\x03\x04", {}, "a zip archive"),
+    ("log.txt", b"\xff\xfe1", {}, "damaged UTF-16 text"),
+    ("log.txt", b"\x1f\x8b\x08\0", {}, "damaged gzip after 0 bytes of text"),
+    ("log.txt", b"\x1f\x8b\x08\xe0" + bytes(20), {}, "damaged gzip after 0 bytes of text"),
+    ("log.txt", b"BZh9" + bytes(20), {}, "damaged bzip2 after 0 bytes of text"),
+    ("log.txt", b"\x28\xb5\x2f\xfd" + bytes(20), {}, "damaged zstd after 0 bytes of text"),
+    ("log.txt", b"PK\x03\x04", {}, "a zip archive; unpack it first"),
     ("log.txt", f"1 {'x' * 2000} 2\n", {}, "an item id has 2000 bytes"),
     ("log.txt", TWO, {"user_col": "u", "format": "text"}, "--user-col means nothing"),
     ("log.txt", TWO, {"min_rating": 3.0}, "--min-rating needs ratings"),
@@ -190,6 +195,7 @@ BAD = [
     ("log.csv", "usr,item\n1,2\n", {}, "log.csv:1: no column for the user ids"),
     ("log.csv", "user,item\n1,2\n", {"item_col": "itm"}, "did you mean 'item'"),
     ("log.csv", "user,item,item\n1,2,3\n", {}, "log.csv:1: column 'item' appears twice"),
+    ("log.csv", "u,item,u\n1,2,3\n", {"user_col": "u"}, "column 'u' appears twice; count it"),
     ("log.csv", "user,item\n1,2\n", {"item_col": "user"}, "given two parts"),
     ("log.csv", "user,item\n1,2,3\n", {}, "log.csv:2: 3 fields, expected 2 ('user,item')"),
     ("log.csv", 'user,item\n1,"2\n', {}, "log.csv:2: a quoted field that does not end"),
@@ -198,7 +204,17 @@ BAD = [
     ("log.csv", "user,item\n,2\n", {}, "log.csv:2: column 'user' is empty, expected a user id"),
     ("log.csv", "user,item,time\n1,2,\n", {}, "column 'time' is empty, expected a number"),
     ("log.csv", "user,item,time\n1,2,x\n", {}, "column 'time' is 'x', expected a number"),
-    ("log.csv", "user,item,time\n1,2,2020-01-01\n", {}, "--ignore-times"),
+    ("log.csv", "user,item,time\n1,2,5\n1,2,2020-01-01\n", {}, "log.csv:3: column 'time' is '2020"),
+    ("log.csv", "user,item,time\n1,2,2020-01-01\n1,2,5\n", {}, "'5', expected a time as in"),
+    ("log.csv", "user,item,time\n1,2,2020-02-30\n1,2,5\n", {}, "--ignore-times"),
+    ("log.csv", "user,item,time\n1,2,2020-01-01\n1,2,9999-12-31\n", {}, "a year from 1678 to 2261"),
+    ("log.csv", "user,item,t,s\n1,2,1,x\n", {"time_col": "t", "then_by": "s"}, "column 's' is 'x'"),
+    ("log.csv", "user,item,s\n1,2,1\n", {"then_by": "s"}, "--then-by breaks ties of the times"),
+    ("log.csv", "user,item,s\n1,2,1\n", {"then_by": "s", "ignore_times": True}, "contradict"),
+    ("log.csv", "0,1,2\n5,6,7\n", {"user_col": "1", "item_col": "2"}, "a header or data?"),
+    ("log.csv", "7,8,2\n5,6,7\n", {"columns": "user,item"}, "--columns names 2 columns, but"),
+    ("log.csv", "user,item,x\n5,6,7\n", {"columns": "user,item,time"}, "--header yes"),
+    ("log.csv", "user,item,user\n5,6,7\n", {}, "'user' appears twice, expected distinct"),
     ("log.csv", "user,item,time\n1,2,inf\n", {}, "'inf', expected a finite number"),
     ("log.csv", "user,item,time\n1,2,1e999\n", {}, "'1e999', expected a finite number"),
     ("log.csv", "user,item,rating\n1,2,good\n", {"min_rating": 1.0}, "column 'rating' is 'good'"),
@@ -232,8 +248,9 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "beauty.txt").write_text(TWO)
     with pytest.raises(InputError, match=r"no such file; did you mean .*beauty\.txt"):
         Dataset.from_file(tmp_path / "beuty.txt")
-    with pytest.raises(InputError, match="a folder"):
-        Dataset.from_file(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="a folder without files"):
+        Dataset.from_file(tmp_path / "empty")
     with pytest.raises(InputError, match="not a regular file"):
         Dataset.from_file("/dev/null")
 
@@ -306,17 +323,25 @@ def test_dates_and_structured_arrays() -> None:
 
 
 BAD_FRAMES = [
-    ({"user": [1.0, 2.0]}, "column 'user' has type float64, expected ids as integers or text"),
+    ({"user": [1.0, 2.5]}, "column 'user', row 1: np.float64(2.5), expected an id"),
+    ({"user": [1.0, float("nan")]}, "column 'user', row 1: np.float64(nan), expected an id"),
+    (
+        {"user": np.array([b"a", b"b"])},
+        "row 0: type |S1, expected ids as integers or text; d",
+    ),
+    ({"user": np.array([b"a", "b"], dtype=object)}, "column 'user', row 0: b'a', expected an id"),
     ({"user": ["a", None]}, "column 'user', row 1: None, expected an id"),
     ({"user": ["a", ""]}, "row 1: '', expected an id"),
     ({"user": np.array([1, "a"], dtype=object)}, "row 1: 'a', expected an integer, as in row 0"),
     ({"user": np.array([1, 2**70], dtype=object)}, "beyond 64 bits"),
     ({"user": np.array([1, 2**63], dtype=np.uint64)}, "row 1: np.uint64(9223372036854775808)"),
     ({"user": ["a", "\ud800"]}, "not valid text"),
-    ({"user": [True, False]}, "has type bool"),
+    ({"user": [True, False]}, "row 0: type bool"),
     ({"user": [[1, 2], [3, 4]]}, "2 dimensions"),
     ({"time": [1.0, float("nan")]}, "column 'time', row 1: np.float64(nan), expected a finite"),
-    ({"time": ["1", "2"]}, "column 'time' has type <U1, expected numbers"),
+    ({"time": ["1", "x"]}, "column 'time', row 1: 'x', expected a number"),
+    ({"time": ["2020-01-01", "1"]}, "column 'time', row 1: '1', expected a time (ISO 8601)"),
+    ({"time": [True, False]}, "column 'time' has type bool, expected numbers or times"),
     ({"time": np.array([1, "x"], dtype=object)}, "row 1: 'x', expected a number"),
     ({"time": np.array(["2024-01-01", "NaT"], dtype="M8[D]")}, "row 1"),
     ({"item": [1, 2, 3]}, "column 'item' has 3 rows and column 'user' has 2"),

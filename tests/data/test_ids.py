@@ -1,5 +1,7 @@
 """External ids survive the round trip into a run directory, and nothing there can run code."""
 
+import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -108,6 +110,70 @@ def test_other_files_are_refused(tmp_path: Path, arrays: dict[str, Any]) -> None
         load_ids(tmp_path)
 
 
+def test_files_that_lie_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "item_ids.npz"
+
+    def refused(reason: str, **arrays: Any) -> None:
+        np.savez_compressed(path, **arrays)
+        with pytest.raises(InputError, match=f"not a file of ids \\({reason}"):
+            load_ids(tmp_path)
+
+    text = np.frombuffer(b"abc", dtype=np.uint8)
+    refused("an id is there twice", integers=np.array([0, 5, 6, 5]))
+    refused("an id is there twice", text=text[[0, 1, 0]], offsets=np.array([0, 0, 1, 2, 3]))
+    for ends in ([0, 0, 2, 1, 3], [0, 0, 1], [1, 2, 3], [0, 0, 9], []):
+        refused("its offsets do not divide", text=text, offsets=np.array(ends, dtype=np.int64))
+    refused("integers.npy would unpack to", integers=np.zeros(1 << 24, dtype=np.int64))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="not a regular file"):
+        load_ids(tmp_path)
+
+
+def test_every_flipped_bit_is_noticed_or_harmless(tmp_path: Path) -> None:
+    log = log_of(as_objects(["u1", "u2"]), np.array([5, 7, 1000]))
+    save_ids(log, tmp_path)
+    for name in ("item_ids.npz", "user_ids.npz"):
+        path = tmp_path / name
+        whole = bytearray(path.read_bytes())
+        for bit in range(8 * len(whole)):
+            whole[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(whole)
+            try:
+                found = load_ids(tmp_path)
+                assert found.item_ids.tolist() == [0, 5, 7, 1000]
+                assert found.user_ids is not None and found.user_ids.tolist() == ["u1", "u2"]
+            except InputError:
+                pass
+            whole[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(whole)
+
+
+def test_ids_of_another_run_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("1 5 6 7 8\n2 8 7 6 5\n")
+    data = Dataset.from_file(tmp_path / "log.txt")
+    (tmp_path / "data.json").write_text(json.dumps(data.card.to_dict()))
+    save_ids(data.log, tmp_path)
+    assert load_ids(tmp_path).item_ids.tolist() == [0, 5, 6, 7, 8]
+    for users, items, name in (
+        (np.array([1, 2]), np.array([6, 5, 7, 8]), "item_ids.npz"),
+        (np.array([2, 1]), np.array([5, 6, 7, 8]), "user_ids.npz"),
+    ):
+        save_ids(log_of(users, items), tmp_path)
+        with pytest.raises(InputError, match=f"{name}: .*not the ids that the run was made with"):
+            load_ids(tmp_path)
+
+
+def test_user_ids_are_for_their_owner(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        save_ids(log_of(as_objects(["secret"]), np.array([5])), tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "user_ids.npz").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "item_ids.npz").stat().st_mode & 0o777 == 0o644
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is this a run directory"):
         load_ids(tmp_path)
@@ -115,8 +181,11 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_looking_up() -> None:
     index = IdIndex(np.array([0, 30, -5]), first=1, missing=0)
-    asked: list[Any] = [30, "30", np.int32(-5), "-5", "030", " 30", 7, "x", True, 30.0, None]
-    assert index.find(asked).tolist() == [1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0]
+    asked: list[Any] = [30, "30", np.int32(-5), "-5", "030", " 30", 7, "x", 30.0, np.array(30)]
+    assert index.find(asked).tolist() == [1, 1, 2, 2, 0, 0, 0, 0, 1, 1]
+    for wrong in (True, None, float("nan"), 30.5, b"30", [30], np.array([30])):
+        with pytest.raises(InputError, match=r"id 1: .*expected an integer or text"):
+            index.find([30, wrong])
     index = IdIndex(as_objects(["a", "7"]), first=0, missing=-1)
     assert index.find(["7", 7, "a", np.str_("a"), "A"]).tolist() == [1, 1, 0, 0, -1]
 

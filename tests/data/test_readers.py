@@ -1,5 +1,9 @@
 """The C++ reader and its numpy twin agree on every file, good or bad, bit by bit, word by word."""
 
+import bz2
+import gzip
+import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,12 @@ from hypothesis import strategies as st
 
 from mclrec_fast.data import numpy_reader, reader
 from mclrec_fast.data.build import to_csr
-from mclrec_fast.data.layout import ColumnNames, Layout, find_layout
+from mclrec_fast.data.census import count_repeats
+from mclrec_fast.data.columns import ColumnNames
+from mclrec_fast.data.layout import Layout, find_layout
 from mclrec_fast.data.messages import fail
 from mclrec_fast.data.problems import Problem
+from mclrec_fast.data.source import Source
 from mclrec_fast.data.table import Table
 from mclrec_fast.errors import InputError
 
@@ -33,7 +40,7 @@ def assert_same(a: Result, b: Result) -> None:
     assert a[1:] == b[1:]
     if a[2]:
         return
-    for name in ("users", "items", "user_ids", "item_ids", "times", "ratings"):
+    for name in ("users", "items", "user_ids", "item_ids", "times", "ratings", "then"):
         assert same_array(getattr(a[0], name), getattr(b[0], name)), name
 
 
@@ -104,6 +111,167 @@ def table_files(draw: st.DrawFn) -> tuple[str, bytes]:
     body = content.index(b"\n") + 1 if b"\n" in content else len(content)
     at = draw(st.integers(body, len(content)))
     return extension, content[:at] + draw(noise) + content[at:]
+
+
+moments = st.sampled_from(
+    """
+    2020-09-13 2020-09-13T21:18:11 2020-09-13T21:18:11.599Z 2020-09-13T21:18:11,5+02:00
+    2020/09/13 20200913T211811 20200913 2020-02-29 2021-02-29 1900-02-29 2000-02-29 2020-13-01
+    2020-00-10 2020-01-00 2020-01-32 2020-04-31 1677-12-31 1678-01-01 2261-12-31 2262-01-01
+    0000-01-01 9999-12-31 2020-09-13T24:00 2020-09-13T21 2020-09-13T2118 2020-09-13T21:18:60
+    21:18 21:18:11.25 25:00 2020-09-13T21:18:11-1130 2020-09-13T21:18:11+2500
+    2020-09-13T21:18:11.1234567891234Z 2020-9-13 2020-09-13T 2020-09-13Z 2020-09-13T21:1811
+    13.09.2020 1600000000 NaT 2020-09/13
+    """.split()
+)
+blank_moments = st.sampled_from(
+    [
+        "2020-09-13 21:18:11",
+        "2020-09-13 21:18:11.599 UTC",
+        "2020-09-13 21:18:11 +0200",
+        " 2020-09-13",
+        "20200913 211811",
+        "2020-09-13  21:18",
+        '"2020-09-13 21:18"',
+        "2020-09-13 21:18:11 ",
+        "",
+    ]
+)
+mangled = st.builds(
+    lambda text, at, c: text[: at % len(text)] + c + text[at % len(text) + 1 :],
+    moments,
+    st.integers(0, 50),
+    st.sampled_from("0123456789-:TZ+ ./,x"),
+)
+
+
+@st.composite
+def laid_out(draw: st.DrawFn) -> tuple[Layout, bytes]:
+    """A table of any separator, with what breaks ties, and times in words or numbers."""
+    delimiter = draw(st.sampled_from([",", "\t", ";", "::", " ", " "]))
+    width = draw(st.integers(2, 6))
+    columns = draw(st.permutations(range(width)))
+    parts = [columns[i] if i < width else -1 for i in range(5)]
+    iso = draw(st.booleans()), draw(st.booleans())
+    tame = draw(st.booleans())
+    uniform = draw(
+        st.sampled_from(["2020-09-{:02}", "2020-09-{:02}T21:18:11.5Z", "2020-09-{:02} 07:08:09"])
+    )
+    words = st.integers(0, 31).map(uniform.format)
+    times = [
+        (words if tame else st.one_of(words, moments, blank_moments, mangled)) if in_words
+        else (integers if tame else numbers)
+        for in_words in iso
+    ]  # fmt: skip
+    kinds = {parts[0]: integers if tame else ids, parts[1]: draw(st.sampled_from([integers, ids]))}
+    kinds |= {parts[2]: times[0], parts[3]: numbers, parts[4]: times[1]}
+    lines = []
+    for _ in range(draw(st.integers(1, 12))):
+        fields = [draw(kinds.get(column, odd_texts)) for column in range(width)]
+        gap = (
+            draw(st.sampled_from([" ", "\t", "  "])) if delimiter == " " and not tame else delimiter
+        )
+        edge = draw(st.sampled_from(["", "", "", " "]))
+        lines.append(edge + gap.join(fields) + edge + draw(line_ends))
+    content = "".join(lines).encode("utf-8", "surrogatepass")
+    at = draw(st.integers(0, len(content)))
+    layout = Layout(
+        "csv", "table", delimiter, draw(st.booleans()), tuple(map(str, range(width))),
+        *parts[:4], then=parts[4], time_is_iso=iso[0], then_is_iso=iso[1],
+    )  # fmt: skip
+    return layout, content[:at] + draw(noise) + content[at:]
+
+
+@needs_native
+@many
+@given(laid_out())
+def test_readers_agree_on_layouts(tmp_path: Path, table: tuple[Layout, bytes]) -> None:
+    layout, content = table
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    read_both(path, layout)
+
+
+@needs_native
+@pytest.mark.parametrize("end", ["", " ", "  ", "\t"])
+def test_a_run_of_blanks_at_the_end_is_no_field(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "log"
+    path.write_text(f"1 2 3\n4 5{end}\n6 7 8{end}\n{end}\n")
+    layout = Layout("csv", "table", " ", True, ("u", "i", "x"), 0, 1)
+    _, problems, count = read_both(path, layout)
+    assert count == 1 and (problems[0].line, problems[0].number) == (2, 2)
+
+
+@needs_native
+@many
+@given(st.one_of(moments, blank_moments, mangled))
+def test_one_time(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(f"1;2;{text}\n".encode())
+    layout = Layout("csv", "table", ";", False, ("u", "i", "t"), 0, 1, 2, time_is_iso=True)
+    read_both(path, layout)
+
+
+@needs_native
+@many
+@given(laid_out(), st.sampled_from([gzip.compress, bz2.compress]))
+def test_streams_give_what_files_give(
+    tmp_path: Path, table: tuple[Layout, bytes], compress: Any
+) -> None:
+    layout, content = table
+    plain, packed = tmp_path / "log", tmp_path / "log.z"
+    plain.write_bytes(content)
+    packed.write_bytes(
+        compress(content[: len(content) // 2]) + compress(content[len(content) // 2 :])
+    )
+    expected = numpy_reader.read(plain, layout)
+    assert_same(numpy_reader.read(Source(packed), layout), expected)
+    assert_same(reader.read_native(Source(packed), layout, 2, block_bytes=16), expected)
+
+
+@needs_native
+@many
+@given(st.data())
+def test_the_census_agrees(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    lengths = rng.integers(0, data.draw(st.sampled_from([1, 4, 40])), data.draw(st.integers(1, 9)))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    items = rng.integers(
+        1, data.draw(st.sampled_from([2, 5, 2**31 - 1])), offsets[-1], dtype=np.int32
+    )
+    hours = rng.integers(0, 6, offsets[-1])
+    for a, b in pairwise(offsets.tolist()):
+        hours[a:b].sort()
+    module = pytest.importorskip("mclrec_fast._reader")
+    for times in (None, hours, hours / 8):
+        expected = count_repeats(items, offsets, times)
+        for threads in (1, 3):
+            repeats, tied, duplicates = module.census(items, offsets, times, threads)
+            assert repeats.tolist() == expected.repeats.tolist()
+            assert (tied, duplicates) == (expected.tied, expected.duplicates)
+
+
+def test_a_census_by_hand() -> None:
+    items = np.array([5, 6, 5, 5, 5, 6, 5], dtype=np.int32)
+    found = count_repeats(items, np.array([0, 5, 7]), np.array([1, 2, 2, 2, 3, 3, 3]))
+    assert found.repeats.tolist() == [False, False, True, True, True, False, False]
+    assert (found.tied, found.duplicates) == (5, 1)
+
+
+@needs_native
+def test_ids_that_collide_are_read_in_linear_time(tmp_path: Path) -> None:
+    """Made for the fixed constants that a hash without a key would have."""
+    factor, mask = 0xD6E8FEB86659FD93, 2**64 - 1
+    inverse = pow(factor, -1, 2**64)
+    ids = [((k << 20) * inverse & mask) ^ 0x9E3779B97F4A7C15 for k in range(100_000)]
+    signed = [value - 2**64 if value >= 2**63 else value for value in ids]
+    path = tmp_path / "log.csv"
+    path.write_text("user,item\n" + "".join(f"{value},1\n" for value in signed))
+    layout = find_layout(path, "csv", ColumnNames(), False)
+    start = time.perf_counter()
+    table, _, _ = reader.read_native(path, layout, 1)
+    assert time.perf_counter() - start < 1.5
+    assert table.user_ids.tolist() == signed
 
 
 @st.composite
@@ -261,6 +429,18 @@ def test_the_compiled_functions_check_their_arguments() -> None:
     with pytest.raises(ValueError):
         module.group(good, fixed, None, 1, 1)
     with pytest.raises(ValueError, match="outside the table"):
-        module.read(b"x", True, ",", True, 2, 0, 2, -1, -1, 0, 1, 1)
+        module.read(b"x", True, ",", True, 2, (0, 2, -1, -1, -1), (False, False), 0, 1, 1)
+    for delimiter in ("", ":::"):
+        with pytest.raises(ValueError, match="delimiter"):
+            module.read(b"x", True, delimiter, True, 2, (0, 1, -1, -1, -1), (False, False), 0, 1, 1)
+    offsets = np.array([0, 2, 3])
+    for wrong in ([0, 2, 4], [1, 2, 3], [0, 3, 2, 3], [0]):
+        with pytest.raises(ValueError, match="offsets"):
+            module.census(good, np.array(wrong), None, 1)
+    for items, times in ((good.astype(np.int64), None), (good, np.zeros(2)), (good, [1, 2, 3])):
+        with pytest.raises(ValueError, match="contiguous"):
+            module.census(items, offsets, times, 1)
     with pytest.raises(OSError):
-        module.read(b"/nonexistent/x", True, ",", True, 2, 0, 1, -1, -1, 0, 1, 1)
+        module.read(
+            b"/nonexistent/x", True, ",", True, 2, (0, 1, -1, -1, -1), (False, False), 0, 1, 1
+        )

@@ -7,7 +7,7 @@ import pytest
 from mclrec_fast import _native
 
 
-@pytest.fixture(params=["portable", "avx2"])
+@pytest.fixture(params=_native.compiled_isa() or ["no kernels"])
 def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     """The instruction set the kernels use in this test."""
     if not _native.available() or request.param not in _native.usable_isa():

@@ -53,6 +53,8 @@ CASES = {
     "inner size 130": Case(MIXED, inner=130),
     "inner size 1": Case(MIXED, inner=1),
 }
+# Around the vectors and register tiles of every instruction set.
+CASES |= {f"width {d}": Case(MIXED, d, 2 * d + 1, 1, 2) for d in (15, 16, 17, 31, 32, 33)}
 
 
 def encoder_weights(case: Case, seed: int = 0) -> list[Tensor]:

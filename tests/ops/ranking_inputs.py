@@ -10,7 +10,9 @@ from torch import Tensor
 
 from mclrec_fast import _native
 
-VARIANTS = ["torch", "native-portable", "native-avx2"]
+VARIANTS = ["torch", *(f"native-{isa}" for isa in _native.compiled_isa() or ["none"])]
+FUSED = [name for name in VARIANTS if name not in ("torch", "native-portable")]
+"""Kernels that round once for a multiplication and an addition, as the reference does."""
 
 
 @contextmanager

@@ -29,6 +29,8 @@ SHAPES = {
     "one row over a block": (129, 24, 12, 6, 24),
     "wide": (40, 130, 65, 33, 130),
 }
+# Around the vectors and register tiles of every instruction set.
+SHAPES |= {f"width {d}": (d, d, d, d, d) for d in (15, 16, 31, 32, 33)}
 
 
 def inputs(rows: int, *sizes: int, seed: int = 0) -> list[Tensor]:

@@ -31,6 +31,8 @@ SHAPES = {
     "uneven groups": (300, 24),
     "recomputed, not stored": (1030, 16),
 }
+# Around the vectors and register tiles of every instruction set.
+SHAPES |= {f"rows and width {d}": (d, d) for d in (15, 16, 17, 31, 32, 33)}
 SETTINGS = {
     "dot": {},
     "without cl1": {"cl1": False},

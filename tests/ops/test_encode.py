@@ -169,6 +169,17 @@ def test_bits_do_not_depend_on_threads(name: str, dropout: str, isa: str, thread
 
 
 @needs_kernel
+def test_what_one_set_kept_is_not_read_as_the_layout_of_another() -> None:
+    if "avx512" not in _native.usable_isa():
+        pytest.skip("avx512 cannot run here")
+    weights = [w.requires_grad_() for w in encoder_weights(CASES["mixed"])]
+    with _native.use_isa("avx512"):
+        h = encode(packed_batch(CASES["mixed"]), weights, **options(CASES["mixed"]))
+    with _native.use_isa("avx2"), pytest.raises(ValueError, match="saved must have shape"):
+        h.sum().backward()
+
+
+@needs_kernel
 def test_rows_do_not_depend_on_each_other() -> None:
     case = Case(MIXED, 16, 32)
     batch, weights = packed_batch(case), encoder_weights(case)

@@ -33,6 +33,8 @@ SHAPES = {
     "many tiles a block": (20, 72 * 70 + 5, 16),
     "wide": (31, 100, 200),
 }
+# Around the vectors and register tiles of every instruction set.
+SHAPES |= {f"rows and width {d}": (d, 150 + d, d) for d in (15, 16, 17, 31, 32, 33)}
 
 
 def inputs(b: int, v: int, d: int, size: float = 1.0, seed: int = 0) -> tuple[Tensor, ...]:

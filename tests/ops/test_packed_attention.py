@@ -51,6 +51,8 @@ CASES = {
     "heads of 24": Case(MIXED, 1, 24),
     "heads of 72": Case(MIXED, 1, 72),
 }
+# Around the vectors of every instruction set.
+CASES |= {f"heads of {d}": Case(MIXED, 2, d) for d in (15, 16, 17, 31, 32, 33)}
 
 
 def inputs(case: Case, seed: int = 0) -> tuple[list[Tensor], Tensor, Tensor | None]:

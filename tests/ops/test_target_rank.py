@@ -8,6 +8,7 @@ import torch
 from mclrec_fast.ops.target_rank import target_rank
 from mclrec_fast.ops.torch.fixed_order import fused_multiply_add
 from tests.ops.ranking_inputs import (
+    FUSED,
     VARIANTS,
     RankingCase,
     backend_of,
@@ -209,15 +210,16 @@ def test_bad_input(
         target_rank(**{**good, **changed})  # type: ignore[arg-type]
 
 
-def test_kernel_equals_reference_where_scores_are_rounded() -> None:
+@pytest.mark.parametrize("variant", FUSED)
+def test_kernel_equals_reference_where_scores_are_rounded(variant: str) -> None:
     """The reference emulates the fused multiply-add: equal to the bit, near ties included."""
-    for B, V, D in [(40, 3000, 64), (7, 900, 65), (3, 5000, 33), (100, 50, 1)]:
+    for B, V, D in [(40, 3000, 64), (7, 900, 65), (3, 5000, 33), (100, 50, 1), (13, 95, 17)]:
         half = random_case(B, V, D)
         nudged = half.item_embedding[1:] * (1 + 1e-7)
         embedding = torch.cat([half.item_embedding, half.item_embedding[1:], nudged])
         case = half._replace(item_embedding=embedding)
         expected = ranks(case, "torch")
-        with backend_of("native-avx2", "target_rank") as word:
+        with backend_of(variant, "target_rank") as word:
             assert ranks(case, word) == expected
 
 

@@ -139,10 +139,16 @@ def test_other_devices_have_no_kernels() -> None:
         _native.backend("native", torch.device("meta"))
 
 
+def cpu_flags() -> list[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split() for line in lines if line.startswith("flags")), [])
+
+
 @needs_native
 def test_instruction_set_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from mclrec_fast import _native as n; print(n.isa(), n.isa_problem())"
-    assert run(code, MCLREC_FAST_ISA="portable").stdout == "portable None\n"
+    for name in _native.usable_isa():
+        assert run(code, MCLREC_FAST_ISA=name).stdout == f"{name} None\n"
     monkeypatch.setenv("MCLREC_FAST_ISA", "sse9")
     problem = _native.isa_problem()
     assert problem is not None
@@ -150,6 +156,33 @@ def test_instruction_set_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_native, "_bad_isa", problem)
     with pytest.raises(InputError, match="MCLREC_FAST_ISA=sse9"):
         _native.backend("auto", "cpu")
+
+
+@needs_native
+def test_unasked_the_widest_set_is_used_that_suits_this_cpu() -> None:
+    code = "from mclrec_fast import _native as n; print(n.isa())"
+    usable = _native.usable_isa()
+    if "avx512" in usable and "avx512_bf16" not in cpu_flags():
+        usable.remove("avx512")
+    assert run(code, MCLREC_FAST_ISA="").stdout == f"{usable[-1]}\n"
+
+
+@needs_native
+def test_a_set_this_cpu_lacks_is_refused_with_what_is_usable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class OldCpu:
+        def usable_isa(self) -> list[str]:
+            return ["portable", "avx2"]
+
+        def build_info(self) -> dict[str, list[str]]:
+            return {"isa": ["portable", "avx2", "avx512"]}
+
+    monkeypatch.setattr(_native._cpu, "module", OldCpu())
+    monkeypatch.setenv("MCLREC_FAST_ISA", "avx512")
+    assert _native.isa_problem() == (
+        "MCLREC_FAST_ISA=avx512 cannot run on this CPU: use portable or avx2, or unset it"
+    )
 
 
 @needs_native
@@ -164,12 +197,11 @@ def test_use_isa_switches_and_restores() -> None:
 
 @needs_native
 def test_multiply_add_peak() -> None:
-    with _native.use_isa("portable"):
-        portable = _native.fma_peak_gflops(1, 0.01)
-    best = _native.fma_peak_gflops(2, 0.01)
-    assert portable is not None and best is not None
-    # One core does somewhere between 0.1 and 1000 GFLOP/s; a loop that was optimised away does not.
-    assert 0.1 < portable < 1000 and 0.1 < best < 2000
+    for name in _native.usable_isa():
+        with _native.use_isa(name):
+            peaks = [_native.fma_peak_gflops(threads, 0.01) for threads in (1, 2)]
+        # A core does between 0.1 and 1000 GFLOP/s; a loop that was optimised away does not.
+        assert all(peak is not None and 0.1 < peak < 2000 for peak in peaks)
     with pytest.raises(ValueError, match="threads must be"):
         _native.fma_peak_gflops(0)
 

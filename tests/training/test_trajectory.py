@@ -30,7 +30,7 @@ def of_torch(schedule: str, model: str, batches: int, dtype: torch.dtype) -> dic
     return run_batches(make_run("torch", schedule=schedule, model=model, dtype=dtype), batches)
 
 
-@pytest.mark.parametrize("isa", ["portable", "avx2"])
+@pytest.mark.parametrize("isa", _native.compiled_isa() or ["no kernels"])
 @pytest.mark.parametrize(("schedule", "model", "batches"), TRAININGS)
 def test_losses_err_no_more_than_those_of_torch(
     schedule: str, model: str, batches: int, isa: str
