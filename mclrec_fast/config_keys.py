@@ -118,7 +118,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {options[match[0]]!r}?" if match else ""
 
 
-def _range_text(key: Key) -> str:
+def range_text(key: Key) -> str:
+    """A key's limits in words, empty where it has none."""
     parts = []
     if key.low is not None:
         parts.append(f"at least {key.low:g}")
@@ -216,7 +217,7 @@ def check(key: Key, given: Given) -> Any:
         )
     if key.kind in (int, float) and not (math.isfinite(value) and _in_range(key, value)):
         raise InputError(
-            f"{given.origin}: {key.name} must be {_range_text(key) or 'finite'}, not {value!r}"
+            f"{given.origin}: {key.name} must be {range_text(key) or 'finite'}, not {value!r}"
         )
     if key.kind is str and not value:
         raise InputError(f"{given.origin}: {key.name} must not be empty")
