@@ -242,5 +242,5 @@ ENCODE = OpCase(
     float32=lambda shape: min(shape.hidden, shape.inner) > 1,
     tolerance=lambda call: 1e-11,
     sizes=sizes,
-    said=lambda name: name if name in PACKED else r"(item_embedding|weights\[\d+\])",
+    said=lambda name: name if name in PACKED else r"(item_embedding|weights\[\d+\]( \(\w+\))?)",
 )
