@@ -67,12 +67,12 @@ MCLREC_INLINE void each_vector_of(int64_t rows, int64_t size, const Visit& visit
 // c [rows][row of cols] = start + a b, b in panels: multiply_panels, and zeros in the padding that
 // it does not reach (tiles may be narrower than the padding).
 template <TileStart kStart, class T>
-void multiply_padded(const T* a, int64_t lda, const T* panels, int64_t rows, int64_t cols,
-                     int64_t depth, const T* bias, T* c, int64_t ldc) {
-  multiply_panels<kStart>(a, lda, panels, rows, cols, depth, bias, c, ldc);
-  const int64_t done = (cols + kTileCols<T> - 1) / kTileCols<T> * kTileCols<T>;
-  for (int64_t r = 0; r < rows && done < row_size(cols); ++r) {
-    std::fill_n(c + r * ldc + done, row_size(cols) - done, T(0));
+void multiply_padded(Rows<const T> a, const T* panels, const ProductSize& size, Rows<T> c,
+                     const T* bias = nullptr) {
+  multiply_panels<kStart, T>(a, panels, size, c, bias);
+  const int64_t done = round_up(size.cols, kTileCols<T>);
+  for (int64_t r = 0; r < size.rows && done < row_size(size.cols); ++r) {
+    std::fill_n(c.row(r) + done, row_size(size.cols) - done, T(0));
   }
 }
 
@@ -87,8 +87,10 @@ void forward_block(const Layers<T>& layers, int64_t block, T* z, T* u, T* invers
   int64_t input_row = of.sizes[0];
   for (int l = 0; l < 2; ++l) {
     T* before = u + (l == 0 ? 0 : layers.row[1]);
-    multiply_padded<TileStart::kBias>(input, input_row, layers.panels[l], rows, of.sizes[l + 1],
-                                      of.sizes[l], layers.bias[l], before, stride);
+    multiply_padded<TileStart::kBias, T>(
+        {input, input_row}, layers.panels[l],
+        {.rows = rows, .cols = of.sizes[l + 1], .depth = of.sizes[l]}, {before, stride},
+        layers.bias[l]);
     T* after = activated + (l == 0 ? 0 : kBlockRows * layers.row[1]);
     const int64_t row = layers.row[l + 1];
     each_vector_of<T>(rows, row, [&](int64_t r, int64_t c) __attribute__((always_inline)) {
@@ -98,8 +100,9 @@ void forward_block(const Layers<T>& layers, int64_t block, T* z, T* u, T* invers
     input = after;
     input_row = row;
   }
-  multiply_padded<TileStart::kBias>(input, input_row, layers.panels[2], rows, out, of.sizes[2],
-                                    layers.bias[2], y, layers.row[3]);
+  multiply_padded<TileStart::kBias, T>({input, input_row}, layers.panels[2],
+                                       {.rows = rows, .cols = out, .depth = of.sizes[2]},
+                                       {y, layers.row[3]}, layers.bias[2]);
   for (int64_t r = 0; r < rows; ++r) {
     const T* from = y + r * layers.row[3];
     T* to = z + (first + r) * out;
@@ -142,8 +145,9 @@ template <class T>
 void layer_gradients(const Layers<T>& layers, int l, int64_t rows, const T* grad, const T* input,
                      T* sums) {
   const int64_t row = layers.row[l + 1], out = layers.of.sizes[l + 1];
-  multiply_transposed<TileStart::kZero>(grad, row, input, layers.row[l], out, layers.row[l], rows,
-                                        sums, layers.row[l]);
+  multiply_transposed<TileStart::kZero, T>({grad, row}, {input, layers.row[l]},
+                                           {.rows = out, .cols = layers.row[l], .depth = rows},
+                                           {sums, layers.row[l]});
   T* bias = sums + out * layers.row[l];
   for (int64_t c = 0; c < row; c += kLanes<T>) {
     Vec<T> sum = {};
@@ -191,8 +195,9 @@ void backward_block(const Layers<T>& layers, int64_t block, const T* z, const T*
       layer_gradients(layers, l, rows, grad, inputs[l], sums);
       break;
     }
-    multiply_padded<TileStart::kZero, T>(grad, layers.row[l + 1], layers.panels[l], rows,
-                                         of.sizes[l], of.sizes[l + 1], nullptr, below, row);
+    multiply_padded<TileStart::kZero, T>(
+        {grad, layers.row[l + 1]}, layers.panels[l],
+        {.rows = rows, .cols = of.sizes[l], .depth = of.sizes[l + 1]}, {below, row});
     if (l > 0) {
       // d u = d gelu(u) (cdf(u) + u pdf(u))
       const T* before = u + (l == 1 ? 0 : layers.row[1]);

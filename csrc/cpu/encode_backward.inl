@@ -106,13 +106,12 @@ struct BackwardScratch {
 
 // c (+)= a^T b, starting a chunk's sum at its first block.
 template <class T>
-MCLREC_INLINE void add_weight_gradient(bool first, const T* a, int64_t lda, const T* b, int64_t ldb,
-                                       int64_t rows, int64_t cols, int64_t depth, T* c,
-                                       int64_t ldc) {
+MCLREC_INLINE void add_weight_gradient(bool first, Rows<const T> a, Rows<const T> b,
+                                       const ProductSize& size, Rows<T> c) {
   if (first) {
-    multiply_transposed<TileStart::kZero>(a, lda, b, ldb, rows, cols, depth, c, ldc);
+    multiply_transposed<TileStart::kZero, T>(a, b, size, c);
   } else {
-    multiply_transposed<TileStart::kAdd>(a, lda, b, ldb, rows, cols, depth, c, ldc);
+    multiply_transposed<TileStart::kAdd, T>(a, b, size, c);
   }
 }
 
@@ -203,8 +202,8 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
     // d u = (d out W_2) GELU'(u)
     multiply_panels<TileStart::kZero, T>(
-        grad_out, stride, panels.outer + first * hidden, rows, count, hidden, nullptr, grad_inner,
-        kInnerColumns,
+        {grad_out, stride}, panels.outer + first * hidden,
+        {.rows = rows, .cols = count, .depth = hidden}, {grad_inner, kInnerColumns}, nullptr,
         [&](int64_t col) __attribute__((always_inline)) {
           const T* slope = saved.slope + saved.inner(0, first + col);
           for (int64_t row = 0; row < rows; ++row) {
@@ -225,13 +224,17 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
         });
     add_column_sums(rows, count, grad_inner, kInnerColumns, gradients.inner_bias + first);
     for (int64_t col = first; col < first + count; col += kTileCols<T>) {
-      add_weight_gradient(first_block, grad_out, stride, saved.activated + saved.inner(0, col),
-                          kPadding, hidden, kTileCols<T>, rows, gradients.outer + col, inner_row);
+      add_weight_gradient<T>(first_block, {grad_out, stride},
+                             {saved.activated + saved.inner(0, col), kPadding},
+                             {.rows = hidden, .cols = kTileCols<T>, .depth = rows},
+                             {gradients.outer + col, inner_row});
     }
-    add_weight_gradient(first_block, grad_inner, kInnerColumns, y, stride, count, hidden, rows,
-                        gradients.inner + first * stride, stride);
-    multiply_panels<TileStart::kAdd, T>(grad_inner, kInnerColumns, panels.inner + offset, rows,
-                                        hidden, count, nullptr, grad_y, stride);
+    add_weight_gradient<T>(first_block, {grad_inner, kInnerColumns}, {y, stride},
+                           {.rows = count, .cols = hidden, .depth = rows},
+                           {gradients.inner + first * stride, stride});
+    multiply_panels<TileStart::kAdd, T>({grad_inner, kInnerColumns}, panels.inner + offset,
+                                        {.rows = rows, .cols = hidden, .depth = count},
+                                        {grad_y, stride});
   });
 }
 
@@ -257,8 +260,9 @@ void after_attention_backward(const EncodeCall<T>& call, int64_t layer, bool fir
                         gradients.attention_norm, gradients.attention_norm_bias, grad_residual,
                         scratch.grad_branch, gradients.output_bias);
   multiply_panels<TileStart::kZero, T>(
-      scratch.grad_branch, layout.hidden_row, call.packed.panels[layer].output, rows,
-      layout.attention_row, layout.hidden, nullptr, scratch.grad_context, layout.attention_row);
+      {scratch.grad_branch, layout.hidden_row}, call.packed.panels[layer].output,
+      {.rows = rows, .cols = layout.attention_row, .depth = layout.hidden},
+      {scratch.grad_context, layout.attention_row});
 }
 
 // grad [tokens][hidden_row]: gradient of the layer's output, replaced by that of its input.
@@ -289,17 +293,20 @@ void full_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, in
                               scratch.block.attention);
     }
   }
-  add_weight_gradient(first_block, scratch.grad_branch, stride, scratch.context, attention_row,
-                      layout.hidden, layout.attention, rows, gradients.output, attention_row);
+  add_weight_gradient<T>(first_block, {scratch.grad_branch, stride},
+                         {scratch.context, attention_row},
+                         {.rows = layout.hidden, .cols = layout.attention, .depth = rows},
+                         {gradients.output, attention_row});
   layer_input(call, store_of, layer, block.first_token, rows, scratch.x);
-  add_weight_gradient(first_block, scratch.grad_qkv, qkv_row, scratch.x, stride, qkv_row,
-                      layout.hidden, rows, gradients.qkv, stride);
+  add_weight_gradient<T>(first_block, {scratch.grad_qkv, qkv_row}, {scratch.x, stride},
+                         {.rows = qkv_row, .cols = layout.hidden, .depth = rows},
+                         {gradients.qkv, stride});
   add_column_sums(rows, qkv_row, scratch.grad_qkv, qkv_row, gradients.qkv_bias);
   const T* matrices[3] = {panels.query, panels.key, panels.value};
   for (int m = 0; m < 3; ++m) {
-    multiply_panels<TileStart::kAdd, T>(scratch.grad_qkv + m * attention_row, qkv_row, matrices[m],
-                                        rows, layout.hidden, layout.attention, nullptr, grad,
-                                        stride);
+    multiply_panels<TileStart::kAdd, T>(
+        {scratch.grad_qkv + m * attention_row, qkv_row}, matrices[m],
+        {.rows = rows, .cols = layout.hidden, .depth = layout.attention}, {grad, stride});
   }
 }
 

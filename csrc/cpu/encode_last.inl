@@ -97,13 +97,16 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
     const int64_t token = plan.first(rows.begin + r + 1) - 1 - rows.first_token;
     std::memcpy(scratch.residual + r * stride, x + token * stride, stride * sizeof(T));
   }
-  multiply_panels<TileStart::kBias>(scratch.residual, stride, panels.query, count, attention_row,
-                                    layout.hidden, vectors.qkv_bias, arrays.query, attention_row);
+  multiply_panels<TileStart::kBias, T>(
+      {scratch.residual, stride}, panels.query,
+      {.rows = count, .cols = attention_row, .depth = layout.hidden}, {arrays.query, attention_row},
+      vectors.qkv_bias);
   for (int64_t head = 0; head < layout.heads; ++head) {
     multiply_panels<TileStart::kZero, T>(
-        arrays.query + head * layout.head_row, attention_row,
-        panels.key + head * panels_size<T>(layout.head, layout.hidden), count, layout.hidden,
-        layout.head, nullptr, arrays.absorbed + head * stride, layout.absorbed_row);
+        {arrays.query + head * layout.head_row, attention_row},
+        panels.key + head * panels_size<T>(layout.head, layout.hidden),
+        {.rows = count, .cols = layout.hidden, .depth = layout.head},
+        {arrays.absorbed + head * stride, layout.absorbed_row});
   }
   last_attention_bits(call, rows, layer, block.bits);
   for (int64_t r = 0; r < count; ++r) {
@@ -119,9 +122,9 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
   const int64_t one_row = padded(layout.head_row);
   for (int64_t head = 0; head < layout.heads; ++head) {
     multiply_panels<TileStart::kZero, T>(
-        arrays.mixed + head * stride, layout.absorbed_row,
-        panels.value + head * panels_size<T>(layout.hidden, layout.head), count, layout.head,
-        layout.hidden, nullptr, scratch.one_head, one_row);
+        {arrays.mixed + head * stride, layout.absorbed_row},
+        panels.value + head * panels_size<T>(layout.hidden, layout.head),
+        {.rows = count, .cols = layout.head, .depth = layout.hidden}, {scratch.one_head, one_row});
     for (int64_t r = 0; r < count; ++r) {
       const T kept = arrays.kept[r * layout.heads + head];
       for (int64_t e = 0; e < layout.head_row; ++e) {

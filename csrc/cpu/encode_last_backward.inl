@@ -70,12 +70,14 @@ void last_values_backward(const EncodeCall<T>& call, bool first_block, int64_t r
   for (int64_t h = 0; h < layout.heads; ++h) {
     const int64_t column = h * layout.head_row;
     multiply_panels<TileStart::kZero, T>(
-        scratch.grad_context + column, row,
-        call.packed.panels[layer].value + h * panels_size<T>(layout.head, layout.hidden), rows,
-        layout.hidden, layout.head, nullptr, scratch.grad_mixed + h * stride, layout.absorbed_row);
-    add_weight_gradient<T>(first_block, scratch.grad_context + column, row,
-                           saved.mixed + h * stride, layout.absorbed_row, layout.head,
-                           layout.hidden, rows, grad_value + column * stride, stride);
+        {scratch.grad_context + column, row},
+        call.packed.panels[layer].value + h * panels_size<T>(layout.head, layout.hidden),
+        {.rows = rows, .cols = layout.hidden, .depth = layout.head},
+        {scratch.grad_mixed + h * stride, layout.absorbed_row});
+    add_weight_gradient<T>(first_block, {scratch.grad_context + column, row},
+                           {saved.mixed + h * stride, layout.absorbed_row},
+                           {.rows = layout.head, .cols = layout.hidden, .depth = rows},
+                           {grad_value + column * stride, stride});
     for (int64_t r = 0; r < rows; ++r) {
       const T* grad = scratch.grad_context + r * row + column;
       const T kept = saved.kept[r * layout.heads + h];
@@ -103,24 +105,28 @@ void last_queries_backward(const EncodeCall<T>& call, bool first_block, int64_t 
   for (int64_t h = 0; h < layout.heads; ++h) {
     const int64_t column = h * layout.head_row;
     multiply_panels<TileStart::kZero, T>(
-        scratch.grad_absorbed + h * stride, layout.absorbed_row,
-        panels.key + h * panels_size<T>(layout.hidden, layout.head), rows, layout.head,
-        layout.hidden, nullptr, scratch.one_head, one_row);
+        {scratch.grad_absorbed + h * stride, layout.absorbed_row},
+        panels.key + h * panels_size<T>(layout.hidden, layout.head),
+        {.rows = rows, .cols = layout.head, .depth = layout.hidden}, {scratch.one_head, one_row});
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t e = 0; e < layout.head_row; ++e) {
         grad_query[r * row + column + e] =
             e < layout.head ? scratch.one_head[r * one_row + e] : T(0);
       }
     }
-    add_weight_gradient<T>(first_block, saved.query + column, row,
-                           scratch.grad_absorbed + h * stride, layout.absorbed_row, layout.head,
-                           layout.hidden, rows, gradients.qkv + (row + column) * stride, stride);
+    add_weight_gradient<T>(first_block, {saved.query + column, row},
+                           {scratch.grad_absorbed + h * stride, layout.absorbed_row},
+                           {.rows = layout.head, .cols = layout.hidden, .depth = rows},
+                           {gradients.qkv + (row + column) * stride, stride});
   }
-  add_weight_gradient<T>(first_block, grad_query, row, scratch.x, stride, layout.attention,
-                         layout.hidden, rows, gradients.qkv, stride);
+  add_weight_gradient<T>(first_block, {grad_query, row}, {scratch.x, stride},
+                         {.rows = layout.attention, .cols = layout.hidden, .depth = rows},
+                         {gradients.qkv, stride});
   add_column_sums(rows, layout.attention, grad_query, row, gradients.qkv_bias);
-  multiply_panels<TileStart::kAdd, T>(grad_query, row, panels.query, rows, layout.hidden,
-                                      layout.attention, nullptr, scratch.grad_residual, stride);
+  multiply_panels<TileStart::kAdd, T>(
+      {grad_query, row}, panels.query,
+      {.rows = rows, .cols = layout.hidden, .depth = layout.attention},
+      {scratch.grad_residual, stride});
 }
 
 // grad_h [S][D]; grad [tokens of the rows][hidden_row] gets the gradient of the layer's input.
@@ -141,9 +147,10 @@ void last_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, bo
   }
   after_attention_backward(call, layer, first_block, rows, saved.rows, gradients, scratch,
                            scratch.grad_residual, scratch.grad_residual);
-  add_weight_gradient<T>(first_block, scratch.grad_branch, stride, saved.context,
-                         layout.attention_row, layout.hidden, layout.attention, rows,
-                         gradients.output, layout.attention_row);
+  add_weight_gradient<T>(first_block, {scratch.grad_branch, stride},
+                         {saved.context, layout.attention_row},
+                         {.rows = layout.hidden, .cols = layout.attention, .depth = rows},
+                         {gradients.output, layout.attention_row});
   T* grad_kept = scratch.context;
   last_values_backward(call, first_block, rows, saved, gradients, scratch, grad_kept);
   const T* probabilities = store_of.probabilities(block);

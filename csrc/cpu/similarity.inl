@@ -109,8 +109,8 @@ int64_t panel_product(const Tile<T>& tile, int64_t col, T* s) {
   for (int64_t row = 0; row < rows;) {
     const int count = next_tile_rows(rows - row);
     multiply_tile_rows<false, TileStart::kZero, T>(
-        count, a + row * plan.padded_width, plan.padded_width, panel, kCols, plan.width, nullptr,
-        s + row * plan.tile_stride, plan.tile_stride);
+        count, {a + row * plan.padded_width, plan.padded_width}, {panel, kCols}, plan.width,
+        {s + row * plan.tile_stride, plan.tile_stride});
     row += count;
   }
   const int64_t used = std::min<int64_t>(tile.j.size() - col, kCols);

@@ -170,8 +170,8 @@ void multiply_gradient(const BackwardWork<T>& b, const Tile<T>& tile, const T* w
         const int count = next_tile_rows(ni - row);
         const int64_t first = first_col<T>(tile.triangle(), row);
         multiply_tile_rows<false, TileStart::kAdd, T>(
-            count, w + row * stride + first, stride, x + first * width + d, width, nj - first,
-            nullptr, grad + (tile.i.begin + row) * width + d, width);
+            count, {w + row * stride + first, stride}, {x + first * width + d, width}, nj - first,
+            {grad + (tile.i.begin + row) * width + d, width});
         row += count;
       }
     }
@@ -183,8 +183,8 @@ void multiply_gradient(const BackwardWork<T>& b, const Tile<T>& tile, const T* w
         const int count = next_tile_rows(nj - col);
         const int64_t last = end_row<T>(tile.triangle(), col + count - 1, ni);
         multiply_tile_rows<true, TileStart::kAdd, T>(
-            count, w + col, stride, x + d, width, last, nullptr,
-            grad + (tile.j.begin + col) * width + d, width);
+            count, {w + col, stride}, {x + d, width}, last,
+            {grad + (tile.j.begin + col) * width + d, width});
         col += count;
       }
     }

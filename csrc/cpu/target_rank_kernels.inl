@@ -60,7 +60,7 @@ void rank_block(const T* h, int64_t rows, const T* items, int64_t first, int64_t
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
       multiply_tile_rows<false, TileStart::kZero, T>(
-          count, h + row * depth, depth, panel, kTileCols<T>, depth, nullptr, scores, kTileCols<T>);
+          count, {h + row * depth, depth}, {panel, kTileCols<T>}, depth, {scores, kTileCols<T>});
       if (width == kTileCols<T>) {
         count_tile<false>(scores, count, target + row, mask, higher_lanes + row, equal_lanes + row);
       } else {
