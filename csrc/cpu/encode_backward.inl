@@ -165,38 +165,59 @@ void layer_input(const EncodeCall<T>& call, const Store<T>& saved, int64_t layer
   }
 }
 
+// Where the gradients of the vectors of v = norm(u + dropout(branch)) are added up.
+template <class T>
+struct BranchSums {
+  T* gamma;
+  T* beta;
+  T* bias;  // of the branch
+};
+
 // Backward of v = norm(u + dropout(branch)): grad is that of v; grad_u [rows][hidden_row] and
-// grad_branch get theirs, and bias (of the branch) its sums.
+// grad_branch get theirs.
 template <class T>
 void add_and_norm_backward(const EncodeCall<T>& call, int64_t rows, const NormStore<T>& norm,
-                           const T* gamma, const T* grad, T* grad_gamma, T* grad_beta, T* grad_u,
-                           T* grad_branch, T* grad_bias) {
+                           const T* gamma, const T* grad, const BranchSums<T>& sums, T* grad_u,
+                           T* grad_branch) {
+  T* grad_bias = sums.bias;
   const KeepRows<T> keep(call, norm.mask);
   const int64_t stride = call.layout.hidden_row;
-  norm_backward(rows, call.norm(), gamma, grad, norm.xhat, norm.inverse, grad_gamma, grad_beta,
-                [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
-                  Vec<T> bias = {};
-                  constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
+  norm_backward<T>(rows, call.norm(), {gamma, grad, norm.xhat, norm.inverse, sums.gamma, sums.beta},
+                   [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
+                     Vec<T> bias = {};
+                     constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
 #pragma GCC unroll 4
-                  for (int r = 0; r < kRows; ++r) {
-                    const int64_t at = (row + r) * stride + c * kLanes<T>;
-                    const Vec<T> branch = keep(row + r, c, dr[r]);
-                    store(grad_u + at, dr[r]);
-                    store(grad_branch + at, branch);
-                    bias += branch;
-                  }
-                  T* sum = grad_bias + c * kLanes<T>;
-                  store(sum, load(sum) + bias);
-                });
+                     for (int r = 0; r < kRows; ++r) {
+                       const int64_t at = (row + r) * stride + c * kLanes<T>;
+                       const Vec<T> branch = keep(row + r, c, dr[r]);
+                       store(grad_u + at, dr[r]);
+                       store(grad_branch + at, branch);
+                       bias += branch;
+                     }
+                     T* sum = grad_bias + c * kLanes<T>;
+                     store(sum, load(sum) + bias);
+                   });
 }
+
+// Where the backward pass of a layer stands.
+template <class T>
+struct LayerPass {
+  int64_t layer;
+  bool first_block;  // of its chunk: sums start here
+  int64_t rows;
+  const LayerGradients<T>& gradients;
+};
 
 // Backward of ffn(y), y [rows][hidden_row] with gradient grad_out of its output: adds to grad_y.
 template <class T>
-void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_block, int64_t rows,
-                           const T* y, const LayerStore<T>& saved, const T* grad_out,
-                           const LayerGradients<T>& gradients, T* grad_inner, T* grad_y) {
+void feed_forward_backward(const EncodeCall<T>& call, const LayerPass<T>& pass, const T* y,
+                           const LayerStore<T>& saved, const T* grad_out, T* grad_inner,
+                           T* grad_y) {
   const EncodeLayout& layout = call.layout;
-  const LayerPanels<T>& panels = call.packed.panels[layer];
+  const LayerPanels<T>& panels = call.packed.panels[pass.layer];
+  const LayerGradients<T>& gradients = pass.gradients;
+  const bool first_block = pass.first_block;
+  const int64_t rows = pass.rows;
   const int64_t hidden = layout.hidden, stride = layout.hidden_row, inner_row = layout.inner_row;
   const int64_t qkv_row = 3 * layout.attention_row;
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
@@ -243,24 +264,29 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
 // scratch.grad_context; the output matrix's own gradient is left to the caller
 // (scratch.grad_branch).
 template <class T>
-void after_attention_backward(const EncodeCall<T>& call, int64_t layer, bool first_block,
-                              int64_t rows, const LayerStore<T>& saved,
-                              const LayerGradients<T>& gradients, BackwardScratch<T>& scratch,
+void after_attention_backward(const EncodeCall<T>& call, const LayerPass<T>& pass,
+                              const LayerStore<T>& saved, BackwardScratch<T>& scratch,
                               const T* grad_z, T* grad_residual) {
   const EncodeLayout& layout = call.layout;
-  const LayerVectors<T>& vectors = call.packed.vectors[layer];
+  const LayerVectors<T>& vectors = call.packed.vectors[pass.layer];
+  const LayerGradients<T>& gradients = pass.gradients;
+  const int64_t rows = pass.rows;
   norm_output(rows, call.norm(), saved.attention.xhat, vectors.attention_norm,
               vectors.attention_norm_bias, scratch.normal);
-  add_and_norm_backward(call, rows, saved.feed_forward, vectors.feed_forward_norm, grad_z,
-                        gradients.feed_forward_norm, gradients.feed_forward_norm_bias,
-                        scratch.grad_normal, scratch.grad_branch, gradients.outer_bias);
-  feed_forward_backward(call, layer, first_block, rows, scratch.normal, saved, scratch.grad_branch,
-                        gradients, scratch.grad_inner, scratch.grad_normal);
-  add_and_norm_backward(call, rows, saved.attention, vectors.attention_norm, scratch.grad_normal,
-                        gradients.attention_norm, gradients.attention_norm_bias, grad_residual,
-                        scratch.grad_branch, gradients.output_bias);
+  add_and_norm_backward<T>(call, rows, saved.feed_forward, vectors.feed_forward_norm, grad_z,
+                           {.gamma = gradients.feed_forward_norm,
+                            .beta = gradients.feed_forward_norm_bias,
+                            .bias = gradients.outer_bias},
+                           scratch.grad_normal, scratch.grad_branch);
+  feed_forward_backward(call, pass, scratch.normal, saved, scratch.grad_branch, scratch.grad_inner,
+                        scratch.grad_normal);
+  add_and_norm_backward<T>(call, rows, saved.attention, vectors.attention_norm, scratch.grad_normal,
+                           {.gamma = gradients.attention_norm,
+                            .beta = gradients.attention_norm_bias,
+                            .bias = gradients.output_bias},
+                           grad_residual, scratch.grad_branch);
   multiply_panels<TileStart::kZero, T>(
-      {scratch.grad_branch, layout.hidden_row}, call.packed.panels[layer].output,
+      {scratch.grad_branch, layout.hidden_row}, call.packed.panels[pass.layer].output,
       {.rows = rows, .cols = layout.attention_row, .depth = layout.hidden},
       {scratch.grad_context, layout.attention_row});
 }
@@ -275,7 +301,9 @@ void full_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, in
   const LayerStore<T> saved = store_of.layer(layer, block);
   const int64_t rows = block.tokens, stride = layout.hidden_row;
   const int64_t attention_row = layout.attention_row, qkv_row = 3 * attention_row;
-  after_attention_backward(call, layer, first_block, rows, saved, gradients, scratch, grad, grad);
+  const LayerPass<T> pass{
+      .layer = layer, .first_block = first_block, .rows = rows, .gradients = gradients};
+  after_attention_backward(call, pass, saved, scratch, grad, grad);
   attention_bits(call, block, layer, scratch.block.bits);
   for (int64_t row = block.begin; row < block.end; ++row) {
     const int64_t token = call.plan.first(row) - block.first_token;
@@ -326,13 +354,14 @@ void embedding_backward(const EncodeCall<T>& call, const EncodeBlock& block, con
       }
     }
   }
-  norm_backward(block.tokens, call.norm(), call.packed.embedding_norm, grad, norm.xhat,
-                norm.inverse, grad_norm, grad_norm_bias,
-                [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
-                  constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
+  norm_backward<T>(
+      block.tokens, call.norm(),
+      {call.packed.embedding_norm, grad, norm.xhat, norm.inverse, grad_norm, grad_norm_bias},
+      [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
+        constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
 #pragma GCC unroll 4
-                  for (int r = 0; r < kRows; ++r) {
-                    store(grad + (row + r) * stride + c * kLanes<T>, dr[r]);
-                  }
-                });
+        for (int r = 0; r < kRows; ++r) {
+          store(grad + (row + r) * stride + c * kLanes<T>, dr[r]);
+        }
+      });
 }

@@ -64,14 +64,14 @@ void embedding_forward(const EncodeCall<T>& call, const EncodeBlock& block,
   const KeepRows<T> keep(call, arrays.mask);
   const int64_t* item = scratch.item;
   const int64_t* position = scratch.position;
-  norm_forward(
-      block.tokens, call.norm(), call.packed.embedding_norm, call.packed.embedding_norm_bias,
-      call.eps,
+  norm_forward<T>(
+      block.tokens, call.norm(),
+      {call.packed.embedding_norm, call.packed.embedding_norm_bias, call.eps},
       [=, hidden = layout.hidden](int64_t row, int64_t c) __attribute__((always_inline)) {
         return load_of(items + item[row], c, hidden) +
                load_of(positions + position[row], c, hidden);
       },
-      arrays.xhat, arrays.inverse,
+      {arrays.xhat, arrays.inverse},
       [=, stride = layout.hidden_row](int64_t row, int64_t c, Vec<T> y) __attribute__((
           always_inline)) { store(x + row * stride + c * kLanes<T>, keep(row, c, y)); });
 }
@@ -149,13 +149,13 @@ void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, con
   const auto add_and_norm = [&](const T* u, const T* gamma, const T* beta, const NormStore<T>& norm,
                                 T* v) {
     const KeepRows<T> keep(call, norm.mask);
-    norm_forward(
-        rows, call.norm(), gamma, beta, call.eps,
+    norm_forward<T>(
+        rows, call.norm(), {gamma, beta, call.eps},
         [=](int64_t row, int64_t c) __attribute__((always_inline)) {
           const int64_t at = row * stride + c * kLanes<T>;
           return load(u + at) + keep(row, c, load(branch + at));
         },
-        norm.xhat, norm.inverse,
+        {norm.xhat, norm.inverse},
         [=](int64_t row, int64_t c, Vec<T> value)
             __attribute__((always_inline)) { store(v + row * stride + c * kLanes<T>, value); });
   };
