@@ -61,26 +61,30 @@ __attribute__((noinline)) void lane_products(int64_t count, const T* rows, int64
   if (count & 1) lane_products<1>(rows, stride, lanes, size, out);
 }
 
-// out[r][.] (+)= sum over k < count of weight[r * row_step + k * step] * b[k][.], R rows of C
-// vectors.
+// Where the weights of a mix lie: weight (r, k) at r * row + k * term.
+struct MixSteps {
+  int64_t row, term;
+};
+
+// out[r][.] (+)= sum over k < count of weight (r, k) * b[k][.], R rows of C vectors.
 template <bool kAdd, int R, int C, class T>
-MCLREC_INLINE void mix_tile(const T* weight, int64_t row_step, int64_t step, int64_t count,
-                            const T* b, int64_t b_stride, T* out, int64_t out_stride) {
+MCLREC_INLINE void mix_tile(const T* weight, MixSteps step, int64_t count, Rows<const T> b,
+                            Rows<T> out) {
   Vec<T> sum[R][C];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
     for (int c = 0; c < C; ++c) {
-      sum[r][c] = kAdd ? load(out + r * out_stride + c * kLanes<T>) : Vec<T>{};
+      sum[r][c] = kAdd ? load(out.row(r) + c * kLanes<T>) : Vec<T>{};
     }
   }
   for (int64_t k = 0; k < count; ++k) {
     Vec<T> row[C];
 #pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) row[c] = load(b + k * b_stride + c * kLanes<T>);
+    for (int c = 0; c < C; ++c) row[c] = load(b.row(k) + c * kLanes<T>);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
-      const Vec<T> w = broadcast(weight[r * row_step + k * step]);
+      const Vec<T> w = broadcast(weight[r * step.row + k * step.term]);
 #pragma GCC unroll 4
       for (int c = 0; c < C; ++c) sum[r][c] = fma(w, row[c], sum[r][c]);
     }
@@ -88,26 +92,23 @@ MCLREC_INLINE void mix_tile(const T* weight, int64_t row_step, int64_t step, int
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-    for (int c = 0; c < C; ++c) store(out + r * out_stride + c * kLanes<T>, sum[r][c]);
+    for (int c = 0; c < C; ++c) store(out.row(r) + c * kLanes<T>, sum[r][c]);
   }
 }
 
 // The same for R rows of `size` elements, a multiple of kLanes.
 template <bool kAdd, int R, class T>
-__attribute__((noinline)) void mix_rows(const T* weight, int64_t row_step, int64_t step,
-                                        int64_t count, const T* b, int64_t b_stride, int64_t size,
-                                        T* out, int64_t out_stride) {
+__attribute__((noinline)) void mix_rows(const T* weight, MixSteps step, int64_t count,
+                                        Rows<const T> b, int64_t size, Rows<T> out) {
   int64_t vectors = size / kLanes<T>;
-  for (; vectors >= 4; vectors -= 4, b += 4 * kLanes<T>, out += 4 * kLanes<T>) {
-    mix_tile<kAdd, R, 4>(weight, row_step, step, count, b, b_stride, out, out_stride);
+  for (; vectors >= 4; vectors -= 4, b.at += 4 * kLanes<T>, out.at += 4 * kLanes<T>) {
+    mix_tile<kAdd, R, 4, T>(weight, step, count, b, out);
   }
   if (vectors & 2) {
-    mix_tile<kAdd, R, 2>(weight, row_step, step, count, b, b_stride, out, out_stride);
-    b += 2 * kLanes<T>, out += 2 * kLanes<T>;
+    mix_tile<kAdd, R, 2, T>(weight, step, count, b, out);
+    b.at += 2 * kLanes<T>, out.at += 2 * kLanes<T>;
   }
-  if (vectors & 1) {
-    mix_tile<kAdd, R, 1>(weight, row_step, step, count, b, b_stride, out, out_stride);
-  }
+  if (vectors & 1) mix_tile<kAdd, R, 1, T>(weight, step, count, b, out);
 }
 
 // Scores [keys][kLanes] of the queries first, first + 1, ... to exponentials in place, and what
@@ -190,12 +191,12 @@ void attention_head_forward(const AttentionHead<T>& head, T* context, int64_t co
     int64_t i = 0;
     T* out = context + first * context_stride;
     for (; i + 2 <= count; i += 2, out += 2 * context_stride) {
-      mix_rows<false, 2>(p + i, 1, kL, first + i + 2, head.value, head.stride, head.size, out,
-                         context_stride);
+      mix_rows<false, 2, T>(p + i, {.row = 1, .term = kL}, first + i + 2, {head.value, head.stride},
+                            head.size, {out, context_stride});
     }
     if (i < count) {
-      mix_rows<false, 1>(p + i, 1, kL, keys, head.value, head.stride, head.size, out,
-                         context_stride);
+      mix_rows<false, 1, T>(p + i, {.row = 1, .term = kL}, keys, {head.value, head.stride},
+                            head.size, {out, context_stride});
     }
   }
 }
@@ -251,20 +252,21 @@ MCLREC_INLINE void key_gradients(const AttentionHead<T>& head, const AttentionHe
                                  int64_t first, int64_t count, int64_t from, int64_t to,
                                  const T* dropped, const T* ds) {
   constexpr int kL = kLanes<T>;
-  const T* query = head.query + first * head.stride;
-  const T* grad = g.grad_context + first * g.context_stride;
+  constexpr MixSteps kStep{.row = kL, .term = 1};
+  const Rows<const T> query{head.query + first * head.stride, head.stride};
+  const Rows<const T> grad{g.grad_context + first * g.context_stride, g.context_stride};
   int64_t j = from;
   for (; j + 2 <= to; j += 2) {
-    mix_rows<kAdd, 2>(ds + j * kL, kL, 1, count, query, head.stride, head.size,
-                      g.grad_key + j * g.stride, g.stride);
-    mix_rows<kAdd, 2>(dropped + j * kL, kL, 1, count, grad, g.context_stride, head.size,
-                      g.grad_value + j * g.stride, g.stride);
+    mix_rows<kAdd, 2, T>(ds + j * kL, kStep, count, query, head.size,
+                         {g.grad_key + j * g.stride, g.stride});
+    mix_rows<kAdd, 2, T>(dropped + j * kL, kStep, count, grad, head.size,
+                         {g.grad_value + j * g.stride, g.stride});
   }
   if (j < to) {
-    mix_rows<kAdd, 1>(ds + j * kL, kL, 1, count, query, head.stride, head.size,
-                      g.grad_key + j * g.stride, g.stride);
-    mix_rows<kAdd, 1>(dropped + j * kL, kL, 1, count, grad, g.context_stride, head.size,
-                      g.grad_value + j * g.stride, g.stride);
+    mix_rows<kAdd, 1, T>(ds + j * kL, kStep, count, query, head.size,
+                         {g.grad_key + j * g.stride, g.stride});
+    mix_rows<kAdd, 1, T>(dropped + j * kL, kStep, count, grad, head.size,
+                         {g.grad_value + j * g.stride, g.stride});
   }
 }
 
@@ -272,11 +274,12 @@ template <int R, class T>
 MCLREC_INLINE void query_gradients(const AttentionHead<T>& head, const AttentionHeadGradients<T>& g,
                                    int64_t row, int64_t lane, int64_t keys, const T* dropped,
                                    const T* ds) {
-  mix_rows<false, R>(ds + lane, 1, kLanes<T>, keys, head.key, head.stride, head.size,
-                     g.grad_query + row * g.stride, g.stride);
+  constexpr MixSteps kStep{.row = 1, .term = kLanes<T>};
+  mix_rows<false, R, T>(ds + lane, kStep, keys, {head.key, head.stride}, head.size,
+                        {g.grad_query + row * g.stride, g.stride});
   if (g.context == nullptr) return;
-  mix_rows<false, R>(dropped + lane, 1, kLanes<T>, keys, head.value, head.stride, head.size,
-                     g.context + row * g.context_stride, g.context_stride);
+  mix_rows<false, R, T>(dropped + lane, kStep, keys, {head.value, head.stride}, head.size,
+                        {g.context + row * g.context_stride, g.context_stride});
 }
 
 template <class T>
@@ -313,13 +316,13 @@ void attention_head_backward(const AttentionHead<T>& head, const AttentionHeadGr
 // 32]. Those of keys behind the causal mask may be left undefined. Takes whole draws, at most
 // attention_bits_words(n, heads) words; none are lost in front when the first head is 0.
 MCLREC_INLINE int64_t attention_bits_words(int64_t n, int64_t heads) {
-  return heads * n * ((n + 31) / 32) + 6;
+  return heads * n * ceil_div(n, 32) + 6;
 }
 
 MCLREC_INLINE uint32_t* attention_head_bits(const Dropout& dropout, KeepBits& bits,
                                             int64_t sequence, int64_t n, int64_t first_head,
                                             int64_t end_head, uint32_t* words) {
-  const int64_t row = (n + 31) / 32 * 32;  // in bits
+  const int64_t row = round_up(n, 32);  // in bits
   const int64_t begin = first_head * n * row, end = end_head * n * row;
   const int64_t first_draw = begin / 128;  // the words start at the element 128 * first_draw
   uint8_t* bytes = reinterpret_cast<uint8_t*>(words);

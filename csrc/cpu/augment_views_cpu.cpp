@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "../shared/rounding.h"
 #include "parallel.h"
 
 namespace mclrec {
@@ -47,11 +48,19 @@ void order_indices(const AugmentParams& params, uint32_t row, int view, int32_t 
   sort_keys(keys.data(), n);
 }
 
+// One row's view of its history.
+struct View {
+  const int32_t* history;
+  int32_t tokens;  // of the history
+  uint32_t row;
+  int number;
+};
+
 // Writes one view at (items, positions), masked tokens left out unless last; returns its tokens.
-int32_t write_view(const AugmentParams& params, const ViewPlan& plan, const int32_t* history,
-                   int32_t n, uint32_t row, int view, Scratch& scratch, int32_t* items,
-                   int32_t* positions) {
-  const int32_t length = view_length(plan, n);
+int32_t write_view(const AugmentParams& params, const ViewPlan& plan, const View& view,
+                   Scratch& scratch, int32_t* items, int32_t* positions) {
+  const int32_t* history = view.history;
+  const int32_t n = view.tokens, length = view_length(plan, n);
   const int32_t* source = history;
   if (plan.op == kCrop) {
     source += plan.start;
@@ -59,12 +68,12 @@ int32_t write_view(const AugmentParams& params, const ViewPlan& plan, const int3
     source = scratch.view.data();
     std::copy_n(history, n, scratch.view.data());
     if (plan.op == kMask) {
-      order_indices(params, row, view, n, scratch.keys);
+      order_indices(params, view.row, view.number, n, scratch.keys);
       for (int32_t i = 0; i < plan.count; ++i) {
         scratch.view[static_cast<uint32_t>(scratch.keys[i])] = 0;
       }
     } else {
-      order_indices(params, row, view, plan.count, scratch.keys);
+      order_indices(params, view.row, view.number, plan.count, scratch.keys);
       for (int32_t i = 0; i < plan.count; ++i) {
         scratch.view[plan.start + i] = history[plan.start + static_cast<uint32_t>(scratch.keys[i])];
       }
@@ -91,9 +100,7 @@ void copy_history(const Histories& histories, int64_t s, const PackedOutput& out
   for (int32_t j = 0; j < n; ++j) output.positions[begin + j] = j;
 }
 
-int64_t block_count(const Histories& histories) {
-  return (histories.count + kBlockRows - 1) / kBlockRows;
-}
+int64_t block_count(const Histories& histories) { return ceil_div(histories.count, kBlockRows); }
 
 // Zeroes the capacity behind the last token.
 void clear_tail(const Histories& histories, int64_t rows, const PackedOutput& output) {
@@ -134,7 +141,11 @@ void augment_views_cpu(const Histories& histories, const AugmentParams& params,
       plan_views(params.seed, row, params.batch, n, params.ratios, plans);
       for (int view = 0; view < 2; ++view) {
         const int32_t written =
-            write_view(params, plans[view], histories.items + histories.starts[s], n, row, view,
+            write_view(params, plans[view],
+                       {.history = histories.items + histories.starts[s],
+                        .tokens = n,
+                        .row = row,
+                        .number = view},
                        scratch, output.items + cursor[view], output.positions + cursor[view]);
         lengths[view * count + s] = written;
         cursor[view] += written;

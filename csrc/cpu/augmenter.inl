@@ -10,18 +10,15 @@
 
 constexpr int64_t kBlockRows = 128;
 
-// Rows of arrays are padded to whole tiles, with zeros.
-MCLREC_INLINE int64_t row_size(int64_t n) { return (n + kPadding - 1) / kPadding * kPadding; }
-
 template <class T>
 struct Layers {
   Augmenter<T> of;
-  int64_t row[kAugmenterLayers + 1];  // padded sizes
+  int64_t row[kAugmenterLayers + 1];  // sizes, padded to whole tiles with zeros
   T* bias[kAugmenterLayers];          // [row[l + 1]]
   T* panels[kAugmenterLayers];        // forward: for x W^T; backward: for y W
 
   Layers(const Augmenter<T>& augmenter, bool backward, Scratch& scratch) : of(augmenter) {
-    for (int l = 0; l <= kAugmenterLayers; ++l) row[l] = row_size(of.sizes[l]);
+    for (int l = 0; l <= kAugmenterLayers; ++l) row[l] = round_up(of.sizes[l], kPadding);
     for (int l = 0; l < kAugmenterLayers; ++l) {
       const int64_t in = of.sizes[l], out = of.sizes[l + 1];
       bias[l] = scratch.take<T>(row[l + 1]);
@@ -36,7 +33,7 @@ struct Layers {
   }
 
   int64_t hidden_row() const { return row[1] + row[2]; }  // of the saved values before GELU
-  int64_t blocks() const { return (of.rows + kBlockRows - 1) / kBlockRows; }
+  int64_t blocks() const { return ceil_div(of.rows, kBlockRows); }
   int64_t block_rows(int64_t block) const {
     return std::min(kBlockRows, of.rows - block * kBlockRows);
   }
@@ -67,12 +64,13 @@ MCLREC_INLINE void each_vector_of(int64_t rows, int64_t size, const Visit& visit
 // c [rows][row of cols] = start + a b, b in panels: multiply_panels, and zeros in the padding that
 // it does not reach (tiles may be narrower than the padding).
 template <TileStart kStart, class T>
-void multiply_padded(const T* a, int64_t lda, const T* panels, int64_t rows, int64_t cols,
-                     int64_t depth, const T* bias, T* c, int64_t ldc) {
-  multiply_panels<kStart>(a, lda, panels, rows, cols, depth, bias, c, ldc);
-  const int64_t done = (cols + kTileCols<T> - 1) / kTileCols<T> * kTileCols<T>;
-  for (int64_t r = 0; r < rows && done < row_size(cols); ++r) {
-    std::fill_n(c + r * ldc + done, row_size(cols) - done, T(0));
+void multiply_padded(Rows<const T> a, const T* panels, const ProductSize& size, Rows<T> c,
+                     const T* bias = nullptr) {
+  multiply_panels<kStart, T>(a, panels, size, c, bias);
+  const int64_t done = round_up(size.cols, kTileCols<T>);
+  const int64_t end = round_up(size.cols, kPadding);
+  for (int64_t r = 0; r < size.rows && done < end; ++r) {
+    std::fill_n(c.row(r) + done, end - done, T(0));
   }
 }
 
@@ -87,8 +85,10 @@ void forward_block(const Layers<T>& layers, int64_t block, T* z, T* u, T* invers
   int64_t input_row = of.sizes[0];
   for (int l = 0; l < 2; ++l) {
     T* before = u + (l == 0 ? 0 : layers.row[1]);
-    multiply_padded<TileStart::kBias>(input, input_row, layers.panels[l], rows, of.sizes[l + 1],
-                                      of.sizes[l], layers.bias[l], before, stride);
+    multiply_padded<TileStart::kBias, T>(
+        {input, input_row}, layers.panels[l],
+        {.rows = rows, .cols = of.sizes[l + 1], .depth = of.sizes[l]}, {before, stride},
+        layers.bias[l]);
     T* after = activated + (l == 0 ? 0 : kBlockRows * layers.row[1]);
     const int64_t row = layers.row[l + 1];
     each_vector_of<T>(rows, row, [&](int64_t r, int64_t c) __attribute__((always_inline)) {
@@ -98,8 +98,9 @@ void forward_block(const Layers<T>& layers, int64_t block, T* z, T* u, T* invers
     input = after;
     input_row = row;
   }
-  multiply_padded<TileStart::kBias>(input, input_row, layers.panels[2], rows, out, of.sizes[2],
-                                    layers.bias[2], y, layers.row[3]);
+  multiply_padded<TileStart::kBias, T>({input, input_row}, layers.panels[2],
+                                       {.rows = rows, .cols = out, .depth = of.sizes[2]},
+                                       {y, layers.row[3]}, layers.bias[2]);
   for (int64_t r = 0; r < rows; ++r) {
     const T* from = y + r * layers.row[3];
     T* to = z + (first + r) * out;
@@ -142,8 +143,9 @@ template <class T>
 void layer_gradients(const Layers<T>& layers, int l, int64_t rows, const T* grad, const T* input,
                      T* sums) {
   const int64_t row = layers.row[l + 1], out = layers.of.sizes[l + 1];
-  multiply_transposed<TileStart::kZero>(grad, row, input, layers.row[l], out, layers.row[l], rows,
-                                        sums, layers.row[l]);
+  multiply_transposed<TileStart::kZero, T>({grad, row}, {input, layers.row[l]},
+                                           {.rows = out, .cols = layers.row[l], .depth = rows},
+                                           {sums, layers.row[l]});
   T* bias = sums + out * layers.row[l];
   for (int64_t c = 0; c < row; c += kLanes<T>) {
     Vec<T> sum = {};
@@ -152,12 +154,32 @@ void layer_gradients(const Layers<T>& layers, int l, int64_t rows, const T* grad
   }
 }
 
-// grad: scratch for the gradients of y, u2, u1 and h, one behind the other; activated: for gelu(u1)
-// and gelu(u2); padded_h: for h. sums: of this block, or null.
+// What the backward pass of a block reads (z, grad_z and grad_h are those of all blocks) and its
+// scratch.
 template <class T>
-void backward_block(const Layers<T>& layers, int64_t block, const T* z, const T* u,
-                    const T* inverse, const T* grad_z, T* grad, T* activated, T* padded_h, T* sums,
-                    T* grad_h) {
+struct BlockBackward {
+  const T* z;
+  const T* u;
+  const T* inverse;
+  const T* grad_z;
+  T* grad;       // gradients of y, u2, u1 and h, one behind the other
+  T* activated;  // gelu(u1) and gelu(u2)
+  T* padded_h;
+  T* sums;    // the block's, or null
+  T* grad_h;  // or null
+};
+
+template <class T>
+void backward_block(const Layers<T>& layers, int64_t block, const BlockBackward<T>& in) {
+  const T* z = in.z;
+  const T* u = in.u;
+  const T* inverse = in.inverse;
+  const T* grad_z = in.grad_z;
+  T* grad = in.grad;
+  T* activated = in.activated;
+  T* padded_h = in.padded_h;
+  T* sums = in.sums;
+  T* grad_h = in.grad_h;
   const Augmenter<T>& of = layers.of;
   const int64_t rows = layers.block_rows(block), first = block * kBlockRows;
   const int64_t stride = layers.hidden_row(), out = of.sizes[3];
@@ -191,8 +213,9 @@ void backward_block(const Layers<T>& layers, int64_t block, const T* z, const T*
       layer_gradients(layers, l, rows, grad, inputs[l], sums);
       break;
     }
-    multiply_padded<TileStart::kZero, T>(grad, layers.row[l + 1], layers.panels[l], rows,
-                                         of.sizes[l], of.sizes[l + 1], nullptr, below, row);
+    multiply_padded<TileStart::kZero, T>(
+        {grad, layers.row[l + 1]}, layers.panels[l],
+        {.rows = rows, .cols = of.sizes[l], .depth = of.sizes[l + 1]}, {below, row});
     if (l > 0) {
       // d u = d gelu(u) (cdf(u) + u pdf(u))
       const T* before = u + (l == 1 ? 0 : layers.row[1]);
@@ -237,10 +260,16 @@ void backward(const Augmenter<T>& augmenter, const T* z, const T* saved, const T
     T* grad = scratch + worker * one;
     T* activated = grad + kBlockRows * grads;
     const int64_t first = block * kBlockRows;
-    backward_block(layers, block, z, saved + first * stride,
-                   saved + augmenter.rows * stride + first, grad_z, grad, activated,
-                   activated + kBlockRows * stride, wanted ? sums + block * sums_size : nullptr,
-                   gradients.h);
+    backward_block<T>(layers, block,
+                      {.z = z,
+                       .u = saved + first * stride,
+                       .inverse = saved + augmenter.rows * stride + first,
+                       .grad_z = grad_z,
+                       .grad = grad,
+                       .activated = activated,
+                       .padded_h = activated + kBlockRows * stride,
+                       .sums = wanted ? sums + block * sums_size : nullptr,
+                       .grad_h = gradients.h});
   });
   if (!wanted) return;
   // The blocks' sums in order, whatever the number of threads.

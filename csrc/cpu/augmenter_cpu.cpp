@@ -16,8 +16,8 @@
 namespace mclrec {
 
 int64_t augmenter_saved_size(int64_t rows, const int64_t* sizes) {
-  const auto row_size = MCLREC_PICK(augmenter, row_size);
-  return rows * (row_size(sizes[1]) + row_size(sizes[2]) + 1);
+  const int64_t padding = isa_facts(selected_isa()).padding;
+  return rows * (round_up(sizes[1], padding) + round_up(sizes[2], padding) + 1);
 }
 
 template <class T>

@@ -106,13 +106,12 @@ struct BackwardScratch {
 
 // c (+)= a^T b, starting a chunk's sum at its first block.
 template <class T>
-MCLREC_INLINE void add_weight_gradient(bool first, const T* a, int64_t lda, const T* b, int64_t ldb,
-                                       int64_t rows, int64_t cols, int64_t depth, T* c,
-                                       int64_t ldc) {
+MCLREC_INLINE void add_weight_gradient(bool first, Rows<const T> a, Rows<const T> b,
+                                       const ProductSize& size, Rows<T> c) {
   if (first) {
-    multiply_transposed<TileStart::kZero>(a, lda, b, ldb, rows, cols, depth, c, ldc);
+    multiply_transposed<TileStart::kZero, T>(a, b, size, c);
   } else {
-    multiply_transposed<TileStart::kAdd>(a, lda, b, ldb, rows, cols, depth, c, ldc);
+    multiply_transposed<TileStart::kAdd, T>(a, b, size, c);
   }
 }
 
@@ -166,45 +165,66 @@ void layer_input(const EncodeCall<T>& call, const Store<T>& saved, int64_t layer
   }
 }
 
+// Where the gradients of the vectors of v = norm(u + dropout(branch)) are added up.
+template <class T>
+struct BranchSums {
+  T* gamma;
+  T* beta;
+  T* bias;  // of the branch
+};
+
 // Backward of v = norm(u + dropout(branch)): grad is that of v; grad_u [rows][hidden_row] and
-// grad_branch get theirs, and bias (of the branch) its sums.
+// grad_branch get theirs.
 template <class T>
 void add_and_norm_backward(const EncodeCall<T>& call, int64_t rows, const NormStore<T>& norm,
-                           const T* gamma, const T* grad, T* grad_gamma, T* grad_beta, T* grad_u,
-                           T* grad_branch, T* grad_bias) {
+                           const T* gamma, const T* grad, const BranchSums<T>& sums, T* grad_u,
+                           T* grad_branch) {
+  T* grad_bias = sums.bias;
   const KeepRows<T> keep(call, norm.mask);
   const int64_t stride = call.layout.hidden_row;
-  norm_backward(rows, call.norm(), gamma, grad, norm.xhat, norm.inverse, grad_gamma, grad_beta,
-                [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
-                  Vec<T> bias = {};
-                  constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
+  norm_backward<T>(rows, call.norm(), {gamma, grad, norm.xhat, norm.inverse, sums.gamma, sums.beta},
+                   [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
+                     Vec<T> bias = {};
+                     constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
 #pragma GCC unroll 4
-                  for (int r = 0; r < kRows; ++r) {
-                    const int64_t at = (row + r) * stride + c * kLanes<T>;
-                    const Vec<T> branch = keep(row + r, c, dr[r]);
-                    store(grad_u + at, dr[r]);
-                    store(grad_branch + at, branch);
-                    bias += branch;
-                  }
-                  T* sum = grad_bias + c * kLanes<T>;
-                  store(sum, load(sum) + bias);
-                });
+                     for (int r = 0; r < kRows; ++r) {
+                       const int64_t at = (row + r) * stride + c * kLanes<T>;
+                       const Vec<T> branch = keep(row + r, c, dr[r]);
+                       store(grad_u + at, dr[r]);
+                       store(grad_branch + at, branch);
+                       bias += branch;
+                     }
+                     T* sum = grad_bias + c * kLanes<T>;
+                     store(sum, load(sum) + bias);
+                   });
 }
+
+// Where the backward pass of a layer stands.
+template <class T>
+struct LayerPass {
+  int64_t layer;
+  bool first_block;  // of its chunk: sums start here
+  int64_t rows;
+  const LayerGradients<T>& gradients;
+};
 
 // Backward of ffn(y), y [rows][hidden_row] with gradient grad_out of its output: adds to grad_y.
 template <class T>
-void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_block, int64_t rows,
-                           const T* y, const LayerStore<T>& saved, const T* grad_out,
-                           const LayerGradients<T>& gradients, T* grad_inner, T* grad_y) {
+void feed_forward_backward(const EncodeCall<T>& call, const LayerPass<T>& pass, const T* y,
+                           const LayerStore<T>& saved, const T* grad_out, T* grad_inner,
+                           T* grad_y) {
   const EncodeLayout& layout = call.layout;
-  const LayerPanels<T>& panels = call.packed.panels[layer];
+  const LayerPanels<T>& panels = call.packed.panels[pass.layer];
+  const LayerGradients<T>& gradients = pass.gradients;
+  const bool first_block = pass.first_block;
+  const int64_t rows = pass.rows;
   const int64_t hidden = layout.hidden, stride = layout.hidden_row, inner_row = layout.inner_row;
   const int64_t qkv_row = 3 * layout.attention_row;
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
     // d u = (d out W_2) GELU'(u)
     multiply_panels<TileStart::kZero, T>(
-        grad_out, stride, panels.outer + first * hidden, rows, count, hidden, nullptr, grad_inner,
-        kInnerColumns,
+        {grad_out, stride}, panels.outer + first * hidden,
+        {.rows = rows, .cols = count, .depth = hidden}, {grad_inner, kInnerColumns}, nullptr,
         [&](int64_t col) __attribute__((always_inline)) {
           const T* slope = saved.slope + saved.inner(0, first + col);
           for (int64_t row = 0; row < rows; ++row) {
@@ -225,13 +245,17 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
         });
     add_column_sums(rows, count, grad_inner, kInnerColumns, gradients.inner_bias + first);
     for (int64_t col = first; col < first + count; col += kTileCols<T>) {
-      add_weight_gradient(first_block, grad_out, stride, saved.activated + saved.inner(0, col),
-                          kPadding, hidden, kTileCols<T>, rows, gradients.outer + col, inner_row);
+      add_weight_gradient<T>(first_block, {grad_out, stride},
+                             {saved.activated + saved.inner(0, col), kPadding},
+                             {.rows = hidden, .cols = kTileCols<T>, .depth = rows},
+                             {gradients.outer + col, inner_row});
     }
-    add_weight_gradient(first_block, grad_inner, kInnerColumns, y, stride, count, hidden, rows,
-                        gradients.inner + first * stride, stride);
-    multiply_panels<TileStart::kAdd, T>(grad_inner, kInnerColumns, panels.inner + offset, rows,
-                                        hidden, count, nullptr, grad_y, stride);
+    add_weight_gradient<T>(first_block, {grad_inner, kInnerColumns}, {y, stride},
+                           {.rows = count, .cols = hidden, .depth = rows},
+                           {gradients.inner + first * stride, stride});
+    multiply_panels<TileStart::kAdd, T>({grad_inner, kInnerColumns}, panels.inner + offset,
+                                        {.rows = rows, .cols = hidden, .depth = count},
+                                        {grad_y, stride});
   });
 }
 
@@ -240,25 +264,31 @@ void feed_forward_backward(const EncodeCall<T>& call, int64_t layer, bool first_
 // scratch.grad_context; the output matrix's own gradient is left to the caller
 // (scratch.grad_branch).
 template <class T>
-void after_attention_backward(const EncodeCall<T>& call, int64_t layer, bool first_block,
-                              int64_t rows, const LayerStore<T>& saved,
-                              const LayerGradients<T>& gradients, BackwardScratch<T>& scratch,
+void after_attention_backward(const EncodeCall<T>& call, const LayerPass<T>& pass,
+                              const LayerStore<T>& saved, BackwardScratch<T>& scratch,
                               const T* grad_z, T* grad_residual) {
   const EncodeLayout& layout = call.layout;
-  const LayerVectors<T>& vectors = call.packed.vectors[layer];
+  const LayerVectors<T>& vectors = call.packed.vectors[pass.layer];
+  const LayerGradients<T>& gradients = pass.gradients;
+  const int64_t rows = pass.rows;
   norm_output(rows, call.norm(), saved.attention.xhat, vectors.attention_norm,
               vectors.attention_norm_bias, scratch.normal);
-  add_and_norm_backward(call, rows, saved.feed_forward, vectors.feed_forward_norm, grad_z,
-                        gradients.feed_forward_norm, gradients.feed_forward_norm_bias,
-                        scratch.grad_normal, scratch.grad_branch, gradients.outer_bias);
-  feed_forward_backward(call, layer, first_block, rows, scratch.normal, saved, scratch.grad_branch,
-                        gradients, scratch.grad_inner, scratch.grad_normal);
-  add_and_norm_backward(call, rows, saved.attention, vectors.attention_norm, scratch.grad_normal,
-                        gradients.attention_norm, gradients.attention_norm_bias, grad_residual,
-                        scratch.grad_branch, gradients.output_bias);
+  add_and_norm_backward<T>(call, rows, saved.feed_forward, vectors.feed_forward_norm, grad_z,
+                           {.gamma = gradients.feed_forward_norm,
+                            .beta = gradients.feed_forward_norm_bias,
+                            .bias = gradients.outer_bias},
+                           scratch.grad_normal, scratch.grad_branch);
+  feed_forward_backward(call, pass, scratch.normal, saved, scratch.grad_branch, scratch.grad_inner,
+                        scratch.grad_normal);
+  add_and_norm_backward<T>(call, rows, saved.attention, vectors.attention_norm, scratch.grad_normal,
+                           {.gamma = gradients.attention_norm,
+                            .beta = gradients.attention_norm_bias,
+                            .bias = gradients.output_bias},
+                           grad_residual, scratch.grad_branch);
   multiply_panels<TileStart::kZero, T>(
-      scratch.grad_branch, layout.hidden_row, call.packed.panels[layer].output, rows,
-      layout.attention_row, layout.hidden, nullptr, scratch.grad_context, layout.attention_row);
+      {scratch.grad_branch, layout.hidden_row}, call.packed.panels[pass.layer].output,
+      {.rows = rows, .cols = layout.attention_row, .depth = layout.hidden},
+      {scratch.grad_context, layout.attention_row});
 }
 
 // grad [tokens][hidden_row]: gradient of the layer's output, replaced by that of its input.
@@ -271,7 +301,9 @@ void full_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, in
   const LayerStore<T> saved = store_of.layer(layer, block);
   const int64_t rows = block.tokens, stride = layout.hidden_row;
   const int64_t attention_row = layout.attention_row, qkv_row = 3 * attention_row;
-  after_attention_backward(call, layer, first_block, rows, saved, gradients, scratch, grad, grad);
+  const LayerPass<T> pass{
+      .layer = layer, .first_block = first_block, .rows = rows, .gradients = gradients};
+  after_attention_backward(call, pass, saved, scratch, grad, grad);
   attention_bits(call, block, layer, scratch.block.bits);
   for (int64_t row = block.begin; row < block.end; ++row) {
     const int64_t token = call.plan.first(row) - block.first_token;
@@ -289,17 +321,20 @@ void full_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, in
                               scratch.block.attention);
     }
   }
-  add_weight_gradient(first_block, scratch.grad_branch, stride, scratch.context, attention_row,
-                      layout.hidden, layout.attention, rows, gradients.output, attention_row);
+  add_weight_gradient<T>(first_block, {scratch.grad_branch, stride},
+                         {scratch.context, attention_row},
+                         {.rows = layout.hidden, .cols = layout.attention, .depth = rows},
+                         {gradients.output, attention_row});
   layer_input(call, store_of, layer, block.first_token, rows, scratch.x);
-  add_weight_gradient(first_block, scratch.grad_qkv, qkv_row, scratch.x, stride, qkv_row,
-                      layout.hidden, rows, gradients.qkv, stride);
+  add_weight_gradient<T>(first_block, {scratch.grad_qkv, qkv_row}, {scratch.x, stride},
+                         {.rows = qkv_row, .cols = layout.hidden, .depth = rows},
+                         {gradients.qkv, stride});
   add_column_sums(rows, qkv_row, scratch.grad_qkv, qkv_row, gradients.qkv_bias);
   const T* matrices[3] = {panels.query, panels.key, panels.value};
   for (int m = 0; m < 3; ++m) {
-    multiply_panels<TileStart::kAdd, T>(scratch.grad_qkv + m * attention_row, qkv_row, matrices[m],
-                                        rows, layout.hidden, layout.attention, nullptr, grad,
-                                        stride);
+    multiply_panels<TileStart::kAdd, T>(
+        {scratch.grad_qkv + m * attention_row, qkv_row}, matrices[m],
+        {.rows = rows, .cols = layout.hidden, .depth = layout.attention}, {grad, stride});
   }
 }
 
@@ -319,13 +354,14 @@ void embedding_backward(const EncodeCall<T>& call, const EncodeBlock& block, con
       }
     }
   }
-  norm_backward(block.tokens, call.norm(), call.packed.embedding_norm, grad, norm.xhat,
-                norm.inverse, grad_norm, grad_norm_bias,
-                [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
-                  constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
+  norm_backward<T>(
+      block.tokens, call.norm(),
+      {call.packed.embedding_norm, grad, norm.xhat, norm.inverse, grad_norm, grad_norm_bias},
+      [=](int64_t row, int64_t c, const auto& dr) __attribute__((always_inline)) {
+        constexpr int kRows = sizeof(dr) / sizeof(dr[0]);
 #pragma GCC unroll 4
-                  for (int r = 0; r < kRows; ++r) {
-                    store(grad + (row + r) * stride + c * kLanes<T>, dr[r]);
-                  }
-                });
+        for (int r = 0; r < kRows; ++r) {
+          store(grad + (row + r) * stride + c * kLanes<T>, dr[r]);
+        }
+      });
 }

@@ -37,13 +37,33 @@ struct LastStore {
   LayerStore<T> rows;
 };
 
+struct EncodeDropout {
+  Dropout hidden;
+  Dropout attention;
+
+  explicit EncodeDropout(const EncodeOptions& options)
+      : hidden{options.hidden_dropout, options.seed, static_cast<uint32_t>(*options.update)},
+        attention{options.attention_dropout, hidden.seed, hidden.update} {}
+};
+
 // What a call is about.
 template <class T>
 struct EncodeCall {
+  EncodeCall(const EncodeParams<T>& params, const EncodeLayout& layout, const EncodePlan& plan,
+             const PackedWeights<T>& packed)
+      : sizes(params.sizes),
+        batch(params.batch),
+        weights(params.weights),
+        dropout(params.options),
+        eps(static_cast<T>(params.options.eps)),
+        layout(layout),
+        plan(plan),
+        packed(packed) {}
+
   const EncodeSizes& sizes;
   const EncodeBatch& batch;
   const T* const* weights;
-  const EncodeDropout& dropout;
+  EncodeDropout dropout;
   T eps;
   EncodeLayout layout;
   const EncodePlan& plan;

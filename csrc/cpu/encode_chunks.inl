@@ -63,13 +63,13 @@ void clear_unused(const EncodeSizes& sizes, const EncodeLayout& layout, const Sa
 }
 
 template <class T>
-void forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
-             const EncodeDropout& dropout, T eps, const EncodePlan& plan, T* h, T* saved) {
+void forward(const EncodeParams<T>& params, const EncodePlan& plan, T* h, T* saved) {
+  const EncodeSizes& sizes = params.sizes;
   Scratch memory;
   const EncodeLayout layout(sizes, kPadding);
   const PackedWeights<T> packed(layout, false, memory);
-  pack_weights(layout, weights, false, packed);
-  const EncodeCall<T> call{sizes, batch, weights, dropout, eps, layout, plan, packed};
+  pack_weights(layout, params.weights, false, packed);
+  const EncodeCall<T> call(params, layout, plan, packed);
 
   const int workers = worker_count();
   EncodeLayout one = layout;
@@ -77,7 +77,7 @@ void forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const*
   const SavedLayout kept = saved != nullptr
                                ? SavedLayout(layout, sizes.capacity, sizes.sequences)
                                : SavedLayout(one, plan.most_chunk_tokens(), kBlockTokens);
-  if (saved != nullptr) clear_unused(sizes, layout, kept, dropout.hidden.active(), saved);
+  if (saved != nullptr) clear_unused(sizes, layout, kept, call.dropout.hidden.active(), saved);
   std::vector<ForwardScratch<T>> scratch;
   std::vector<Store<T>> stores;
   for (int w = 0; w < workers; ++w) {
@@ -237,8 +237,8 @@ template <class T>
 void scatter_part(const ScatterPlan& scatter, int64_t part, int64_t skipped, bool add,
                   const T* grad, int64_t stride, int64_t hidden, T* to) {
   // The rows r with r * parts / rows == part.
-  const int64_t begin = (part * scatter.rows + scatter.parts - 1) / scatter.parts;
-  const int64_t end = ((part + 1) * scatter.rows + scatter.parts - 1) / scatter.parts;
+  const int64_t begin = ceil_div(part * scatter.rows, scatter.parts);
+  const int64_t end = ceil_div((part + 1) * scatter.rows, scatter.parts);
   if (!add) std::fill_n(to + begin * hidden, (end - begin) * hidden, T(0));
   constexpr int64_t kAhead = 8, kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
   const int64_t last = scatter.start[part + 1] - 1;
@@ -256,14 +256,15 @@ void scatter_part(const ScatterPlan& scatter, int64_t part, int64_t skipped, boo
 }
 
 template <class T>
-void backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
-              const EncodeDropout& dropout, T eps, const EncodePlan& plan, const T* grad_h,
+void backward(const EncodeParams<T>& params, const EncodePlan& plan, const T* grad_h,
               const T* saved, T* const* to, bool add_items) {
+  const EncodeSizes& sizes = params.sizes;
+  const EncodeBatch& batch = params.batch;
   Scratch memory;
   const EncodeLayout layout(sizes, kPadding);
   const PackedWeights<T> packed(layout, true, memory);
-  pack_weights(layout, weights, true, packed);
-  const EncodeCall<T> call{sizes, batch, weights, dropout, eps, layout, plan, packed};
+  pack_weights(layout, params.weights, true, packed);
+  const EncodeCall<T> call(params, layout, plan, packed);
   const SavedLayout kept(layout, sizes.capacity, sizes.sequences);
   const Store<T> store_of(layout, kept, const_cast<T*>(saved), false);  // only read
 

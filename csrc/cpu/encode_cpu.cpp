@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "dropout_bits.h"
 #include "encode_plan.h"
 #include "parallel.h"
 #include "prefetch.h"
@@ -18,34 +19,27 @@
 namespace mclrec {
 
 template <class T>
-void encode_forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
-                    const EncodeDropout& dropout, T eps, T* h, T* saved) {
-  if (sizes.sequences == 0) return;
+void encode_forward(const EncodeParams<T>& params, T* h, T* saved) {
+  if (params.sizes.sequences == 0) return;
   static thread_local EncodePlan plan;
-  plan.make(batch.offsets, sizes.sequences);
-  MCLREC_PICK(encode, forward<T>)(sizes, batch, weights, dropout, eps, plan, h, saved);
+  plan.make(params.batch.offsets, params.sizes.sequences);
+  MCLREC_PICK(encode, forward<T>)(params, plan, h, saved);
 }
 
 template <class T>
-void encode_backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
-                     const EncodeDropout& dropout, T eps, const T* grad_h, const T* saved,
+void encode_backward(const EncodeParams<T>& params, const T* grad_h, const T* saved,
                      T* const* gradients, bool add_items) {
   static thread_local EncodePlan plan;
-  plan.make(batch.offsets, sizes.sequences);
-  MCLREC_PICK(encode, backward<T>)
-  (sizes, batch, weights, dropout, eps, plan, grad_h, saved, gradients, add_items);
+  plan.make(params.batch.offsets, params.sizes.sequences);
+  MCLREC_PICK(encode, backward<T>)(params, plan, grad_h, saved, gradients, add_items);
 }
 
-template void encode_forward<float>(const EncodeSizes&, const EncodeBatch&, const float* const*,
-                                    const EncodeDropout&, float, float*, float*);
-template void encode_forward<double>(const EncodeSizes&, const EncodeBatch&, const double* const*,
-                                     const EncodeDropout&, double, double*, double*);
+template void encode_forward<float>(const EncodeParams<float>&, float*, float*);
+template void encode_forward<double>(const EncodeParams<double>&, double*, double*);
 
-template void encode_backward<float>(const EncodeSizes&, const EncodeBatch&, const float* const*,
-                                     const EncodeDropout&, float, const float*, const float*,
+template void encode_backward<float>(const EncodeParams<float>&, const float*, const float*,
                                      float* const*, bool);
-template void encode_backward<double>(const EncodeSizes&, const EncodeBatch&, const double* const*,
-                                      const EncodeDropout&, double, const double*, const double*,
+template void encode_backward<double>(const EncodeParams<double>&, const double*, const double*,
                                       double* const*, bool);
 
 }  // namespace mclrec

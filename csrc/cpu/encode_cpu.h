@@ -11,28 +11,20 @@
 #include <cstdint>
 
 #include "../shared/encode.h"
-#include "dropout_bits.h"
 
 namespace mclrec {
-
-struct EncodeDropout {
-  Dropout hidden;
-  Dropout attention;
-};
 
 // Elements of `saved` for the instruction set in use.
 int64_t encode_saved_size(const EncodeSizes& sizes);
 
 // h [S, D]; saved [encode_saved_size] or null when no backward pass follows.
 template <class T>
-void encode_forward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
-                    const EncodeDropout& dropout, T eps, T* h, T* saved);
+void encode_forward(const EncodeParams<T>& params, T* h, T* saved);
 
 // gradients: one array per weight, shaped like it, written in full; the item embedding's is added
 // to what its array holds where `add_items`. It is that of its use as tokens; row 0 gets none.
 template <class T>
-void encode_backward(const EncodeSizes& sizes, const EncodeBatch& batch, const T* const* weights,
-                     const EncodeDropout& dropout, T eps, const T* grad_h, const T* saved,
+void encode_backward(const EncodeParams<T>& params, const T* grad_h, const T* saved,
                      T* const* gradients, bool add_items);
 
 }  // namespace mclrec

@@ -64,14 +64,14 @@ void embedding_forward(const EncodeCall<T>& call, const EncodeBlock& block,
   const KeepRows<T> keep(call, arrays.mask);
   const int64_t* item = scratch.item;
   const int64_t* position = scratch.position;
-  norm_forward(
-      block.tokens, call.norm(), call.packed.embedding_norm, call.packed.embedding_norm_bias,
-      call.eps,
+  norm_forward<T>(
+      block.tokens, call.norm(),
+      {call.packed.embedding_norm, call.packed.embedding_norm_bias, call.eps},
       [=, hidden = layout.hidden](int64_t row, int64_t c) __attribute__((always_inline)) {
         return load_of(items + item[row], c, hidden) +
                load_of(positions + position[row], c, hidden);
       },
-      arrays.xhat, arrays.inverse,
+      {arrays.xhat, arrays.inverse},
       [=, stride = layout.hidden_row](int64_t row, int64_t c, Vec<T> y) __attribute__((
           always_inline)) { store(x + row * stride + c * kLanes<T>, keep(row, c, y)); });
 }
@@ -104,9 +104,10 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
   const LayerVectors<T>& vectors = call.packed.vectors[layer];
   const int64_t hidden = layout.hidden, row_size = layout.hidden_row;
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
-    multiply_panels<TileStart::kBias>(
-        y, row_size, panels.inner + first * hidden, rows, count, hidden, vectors.inner_bias + first,
-        activated, kInnerColumns,
+    multiply_panels<TileStart::kBias, T>(
+        {y, row_size}, panels.inner + first * hidden,
+        {.rows = rows, .cols = count, .depth = hidden}, {activated, kInnerColumns},
+        vectors.inner_bias + first,
         [&](int64_t col) __attribute__((always_inline)) {
           if (arrays.slope == nullptr) return activate<T>(rows, activated + col, nullptr, nullptr);
           const int64_t at = arrays.inner(0, first + col);
@@ -118,12 +119,13 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
           prefetch_rows<kTileLines>(arrays.activated + at, kPadding, count);
           prefetch_rows<kTileLines>(arrays.slope + at, kPadding, count);
         });
+    const ProductSize size{.rows = rows, .cols = hidden, .depth = count};
     if (first == 0) {
-      multiply_panels<TileStart::kBias>(activated, kInnerColumns, panels.outer + offset, rows,
-                                        hidden, count, vectors.outer_bias, out, row_size);
+      multiply_panels<TileStart::kBias, T>({activated, kInnerColumns}, panels.outer + offset, size,
+                                           {out, row_size}, vectors.outer_bias);
     } else {
-      multiply_panels<TileStart::kAdd, T>(activated, kInnerColumns, panels.outer + offset, rows,
-                                          hidden, count, nullptr, out, row_size);
+      multiply_panels<TileStart::kAdd, T>({activated, kInnerColumns}, panels.outer + offset, size,
+                                          {out, row_size});
     }
   });
 }
@@ -139,20 +141,21 @@ void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, con
   const int64_t stride = layout.hidden_row;
   T* branch = scratch.branch;
   T* y = scratch.normal;
-  multiply_panels<TileStart::kBias>(context, layout.attention_row, call.packed.panels[layer].output,
-                                    rows, layout.hidden, layout.attention, vectors.output_bias,
-                                    branch, stride);
+  multiply_panels<TileStart::kBias, T>(
+      {context, layout.attention_row}, call.packed.panels[layer].output,
+      {.rows = rows, .cols = layout.hidden, .depth = layout.attention}, {branch, stride},
+      vectors.output_bias);
   // v [rows][stride] = norm(u + dropout(branch))
   const auto add_and_norm = [&](const T* u, const T* gamma, const T* beta, const NormStore<T>& norm,
                                 T* v) {
     const KeepRows<T> keep(call, norm.mask);
-    norm_forward(
-        rows, call.norm(), gamma, beta, call.eps,
+    norm_forward<T>(
+        rows, call.norm(), {gamma, beta, call.eps},
         [=](int64_t row, int64_t c) __attribute__((always_inline)) {
           const int64_t at = row * stride + c * kLanes<T>;
           return load(u + at) + keep(row, c, load(branch + at));
         },
-        norm.xhat, norm.inverse,
+        {norm.xhat, norm.inverse},
         [=](int64_t row, int64_t c, Vec<T> value)
             __attribute__((always_inline)) { store(v + row * stride + c * kLanes<T>, value); });
   };
@@ -192,9 +195,11 @@ template <class T>
 void full_layer_forward(const EncodeCall<T>& call, const EncodeBlock& block, int64_t layer,
                         const LayerStore<T>& arrays, ForwardScratch<T>& scratch, T* x) {
   const EncodeLayout& layout = call.layout;
-  multiply_panels<TileStart::kBias>(
-      x, layout.hidden_row, call.packed.panels[layer].query, block.tokens, 3 * layout.attention_row,
-      layout.hidden, call.packed.vectors[layer].qkv_bias, arrays.qkv, 3 * layout.attention_row);
+  const int64_t qkv_row = 3 * layout.attention_row;
+  multiply_panels<TileStart::kBias, T>(
+      {x, layout.hidden_row}, call.packed.panels[layer].query,
+      {.rows = block.tokens, .cols = qkv_row, .depth = layout.hidden}, {arrays.qkv, qkv_row},
+      call.packed.vectors[layer].qkv_bias);
   attention_bits(call, block, layer, scratch.block.bits);
   for (int64_t row = block.begin; row < block.end; ++row) {
     T* context =

@@ -49,20 +49,37 @@ MCLREC_INLINE void softmax_row(const int32_t* items, int64_t n, T scale, T* p) {
   for (int64_t j = 0; j < n; j += kL) store(p + j, load(p + j) * inverse);
 }
 
-// Attention of one row's last token for all heads. p: scratch [2 H][padded(n)]; writes mixed
-// [H][hidden_row], kept [H] and probabilities [n][H], negative (also -0) where dropped.
+// What the last token of one row attends to, and what comes of it.
 template <class T>
-void last_attention_row(const EncodeCall<T>& call, const int32_t* items, const T* x, int64_t n,
-                        const T* absorbed, const uint32_t* bits, const int64_t* start, T* p,
-                        T* mixed, T* kept, T* probabilities) {
+struct LastAttention {
+  int64_t tokens;        // n
+  const int32_t* items;  // [n]
+  const T* x;            // [n][hidden_row]
+  const T* absorbed;     // [H][hidden_row]
+  const uint32_t* bits;  // dropout bits
+  const int64_t* start;  // [H] where each head's bits begin; null = no dropout
+  T* p;                  // scratch [2 H][padded(n)]
+  T* mixed;              // [H][hidden_row]
+  T* kept;               // [H]
+  T* probabilities;      // [n][H], negative (also -0) where dropped
+};
+
+// Attention of one row's last token for all heads: writes mixed, kept and probabilities.
+template <class T>
+void last_attention_row(const EncodeCall<T>& call, const LastAttention<T>& last) {
   const EncodeLayout& layout = call.layout;
-  const int64_t stride = layout.hidden_row, row = padded(n);
+  const int64_t n = last.tokens, stride = layout.hidden_row, row = padded(n);
+  const uint32_t* bits = last.bits;
+  const int64_t* start = last.start;
+  T* p = last.p;
+  T* probabilities = last.probabilities;
   const T scale = T(1) / std::sqrt(static_cast<T>(layout.head));
   const T keep_scale = call.dropout.attention.template scale<T>();
   for (int64_t h = 0; h < layout.heads; ++h) {
     T* head = p + h * row;
-    row_products(absorbed + h * stride, x, stride, n, padded(layout.hidden, kLanes<T>), head);
-    softmax_row(items, n, scale, head);
+    row_products(last.absorbed + h * stride, last.x, stride, n, padded(layout.hidden, kLanes<T>),
+                 head);
+    softmax_row(last.items, n, scale, head);
     T sum = 0;
     for (int64_t j = 0; j < n; ++j) {
       const bool keep = start == nullptr || ((bits[start[h] + j / 32] >> (j % 32)) & 1u) != 0;
@@ -70,14 +87,16 @@ void last_attention_row(const EncodeCall<T>& call, const int32_t* items, const T
       if (start != nullptr) head[j] = keep ? head[j] * keep_scale : T(0);
       sum += head[j];
     }
-    kept[h] = sum;
+    last.kept[h] = sum;
   }
   int64_t h = 0;
   for (; h + 2 <= layout.heads; h += 2) {
-    mix_rows<false, 2>(p + h * row, row, 1, n, x, stride, stride, mixed + h * stride, stride);
+    mix_rows<false, 2, T>(p + h * row, {.row = row, .term = 1}, n, {last.x, stride}, stride,
+                          {last.mixed + h * stride, stride});
   }
   if (h < layout.heads) {
-    mix_rows<false, 1>(p + h * row, row, 1, n, x, stride, stride, mixed + h * stride, stride);
+    mix_rows<false, 1, T>(p + h * row, {.row = row, .term = 1}, n, {last.x, stride}, stride,
+                          {last.mixed + h * stride, stride});
   }
 }
 
@@ -97,31 +116,40 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
     const int64_t token = plan.first(rows.begin + r + 1) - 1 - rows.first_token;
     std::memcpy(scratch.residual + r * stride, x + token * stride, stride * sizeof(T));
   }
-  multiply_panels<TileStart::kBias>(scratch.residual, stride, panels.query, count, attention_row,
-                                    layout.hidden, vectors.qkv_bias, arrays.query, attention_row);
+  multiply_panels<TileStart::kBias, T>(
+      {scratch.residual, stride}, panels.query,
+      {.rows = count, .cols = attention_row, .depth = layout.hidden}, {arrays.query, attention_row},
+      vectors.qkv_bias);
   for (int64_t head = 0; head < layout.heads; ++head) {
     multiply_panels<TileStart::kZero, T>(
-        arrays.query + head * layout.head_row, attention_row,
-        panels.key + head * panels_size<T>(layout.head, layout.hidden), count, layout.hidden,
-        layout.head, nullptr, arrays.absorbed + head * stride, layout.absorbed_row);
+        {arrays.query + head * layout.head_row, attention_row},
+        panels.key + head * panels_size<T>(layout.head, layout.hidden),
+        {.rows = count, .cols = layout.hidden, .depth = layout.head},
+        {arrays.absorbed + head * stride, layout.absorbed_row});
   }
   last_attention_bits(call, rows, layer, block.bits);
   for (int64_t r = 0; r < count; ++r) {
     const int64_t row = rows.begin + r, token = plan.first(row) - rows.first_token;
-    last_attention_row(
-        call, call.batch.items + call.batch.offsets[plan.sequence(row)], x + token * stride,
-        plan.length(row), arrays.absorbed + r * layout.absorbed_row, block.bits.memory,
-        call.dropout.attention.active() ? block.bits.start + r * layout.heads : nullptr,
-        block.attention, arrays.mixed + r * layout.absorbed_row, arrays.kept + r * layout.heads,
-        probabilities + token * layout.heads);
+    last_attention_row<T>(
+        call,
+        {.tokens = plan.length(row),
+         .items = call.batch.items + call.batch.offsets[plan.sequence(row)],
+         .x = x + token * stride,
+         .absorbed = arrays.absorbed + r * layout.absorbed_row,
+         .bits = block.bits.memory,
+         .start = call.dropout.attention.active() ? block.bits.start + r * layout.heads : nullptr,
+         .p = block.attention,
+         .mixed = arrays.mixed + r * layout.absorbed_row,
+         .kept = arrays.kept + r * layout.heads,
+         .probabilities = probabilities + token * layout.heads});
   }
   const T* bias = vectors.qkv_bias + 2 * attention_row;
   const int64_t one_row = padded(layout.head_row);
   for (int64_t head = 0; head < layout.heads; ++head) {
     multiply_panels<TileStart::kZero, T>(
-        arrays.mixed + head * stride, layout.absorbed_row,
-        panels.value + head * panels_size<T>(layout.hidden, layout.head), count, layout.head,
-        layout.hidden, nullptr, scratch.one_head, one_row);
+        {arrays.mixed + head * stride, layout.absorbed_row},
+        panels.value + head * panels_size<T>(layout.hidden, layout.head),
+        {.rows = count, .cols = layout.head, .depth = layout.hidden}, {scratch.one_head, one_row});
     for (int64_t r = 0; r < count; ++r) {
       const T kept = arrays.kept[r * layout.heads + head];
       for (int64_t e = 0; e < layout.head_row; ++e) {

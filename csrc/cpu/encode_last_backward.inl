@@ -4,28 +4,44 @@
 // The gradient of the key bias is 0: it adds the same to every score of a row.
 // No #include and no namespace here: see encode_cpu.cpp.
 
-// One row's attention for all heads. weights: scratch [2 H][padded(n)]; x [n][hidden_row];
-// value_bias_grad [H] = g . b_v,h. Writes grad_absorbed [H][hidden_row] and grad_x [n][hidden_row].
+// One row of last_attention_row, and its gradients.
 template <class T>
-void last_attention_row_backward(const EncodeCall<T>& call, const T* x, int64_t n,
-                                 const T* probabilities, const T* absorbed, const T* grad_mixed,
-                                 const T* grad_kept, T* weights, T* grad_absorbed, T* grad_x) {
+struct LastAttentionBackward {
+  int64_t tokens;          // n
+  const T* x;              // [n][hidden_row]
+  const T* probabilities;  // [n][H], negative (also -0) where dropped
+  const T* absorbed;       // [H][hidden_row]
+  const T* grad_mixed;     // [H][hidden_row]
+  const T* grad_kept;      // [H], g . b_v,h
+  T* weights;              // scratch [2 H][padded(n)]
+  T* grad_absorbed;        // [H][hidden_row]
+  T* grad_x;               // [n][hidden_row]
+};
+
+// One row's attention for all heads: writes grad_absorbed and grad_x.
+template <class T>
+void last_attention_row_backward(const EncodeCall<T>& call, const LastAttentionBackward<T>& last) {
   const EncodeLayout& layout = call.layout;
+  const int64_t n = last.tokens;
+  const T* probabilities = last.probabilities;
   const int64_t heads = layout.heads, stride = layout.hidden_row, row = padded(n);
   const int64_t size = padded(layout.hidden, kLanes<T>);
   const T scale = T(1) / std::sqrt(static_cast<T>(layout.head));
   const T keep_scale = call.dropout.attention.template scale<T>();
-  T* dropped = weights;                   // [H][row]
-  T* grad_score = weights + heads * row;  // [H][row]
+  T* dropped = last.weights;              // [H][row]
+  T* grad_score = dropped + heads * row;  // [H][row]
+  const Rows<const T> x{last.x, stride}, absorbed{last.absorbed, stride};
+  const Rows<const T> grad_mixed{last.grad_mixed, stride};
+  const Rows<T> grad_absorbed{last.grad_absorbed, stride}, grad_x{last.grad_x, stride};
   for (int64_t h = 0; h < heads; ++h) {
     T* ds = grad_score + h * row;
-    row_products(grad_mixed + h * stride, x, stride, n, size, ds);
+    row_products(grad_mixed.row(h), x.at, stride, n, size, ds);
     T sum = 0;
     for (int64_t j = 0; j < n; ++j) {
       const T p = probabilities[j * heads + h];  // negative, or -0, where dropped
       const bool keep = !std::signbit(p);
       dropped[h * row + j] = keep ? p * keep_scale : T(0);
-      ds[j] = keep ? (ds[j] + grad_kept[h]) * keep_scale : T(0);
+      ds[j] = keep ? (ds[j] + last.grad_kept[h]) * keep_scale : T(0);
       sum += std::abs(p) * ds[j];
     }
     for (int64_t j = 0; j < n; ++j) {
@@ -34,25 +50,25 @@ void last_attention_row_backward(const EncodeCall<T>& call, const T* x, int64_t 
   }
   int64_t h = 0;
   for (; h + 2 <= heads; h += 2) {
-    mix_rows<false, 2>(grad_score + h * row, row, 1, n, x, stride, size, grad_absorbed + h * stride,
-                       stride);
+    mix_rows<false, 2, T>(grad_score + h * row, {.row = row, .term = 1}, n, x, size,
+                          grad_absorbed.from(h, 0));
   }
   if (h < heads) {
-    mix_rows<false, 1>(grad_score + h * row, row, 1, n, x, stride, size, grad_absorbed + h * stride,
-                       stride);
+    mix_rows<false, 1, T>(grad_score + h * row, {.row = row, .term = 1}, n, x, size,
+                          grad_absorbed.from(h, 0));
   }
   int64_t j = 0;
   for (; j + 2 <= n; j += 2) {
-    mix_rows<false, 2>(dropped + j, 1, row, heads, grad_mixed, stride, size, grad_x + j * stride,
-                       stride);
-    mix_rows<true, 2>(grad_score + j, 1, row, heads, absorbed, stride, size, grad_x + j * stride,
-                      stride);
+    mix_rows<false, 2, T>(dropped + j, {.row = 1, .term = row}, heads, grad_mixed, size,
+                          grad_x.from(j, 0));
+    mix_rows<true, 2, T>(grad_score + j, {.row = 1, .term = row}, heads, absorbed, size,
+                         grad_x.from(j, 0));
   }
   if (j < n) {
-    mix_rows<false, 1>(dropped + j, 1, row, heads, grad_mixed, stride, size, grad_x + j * stride,
-                       stride);
-    mix_rows<true, 1>(grad_score + j, 1, row, heads, absorbed, stride, size, grad_x + j * stride,
-                      stride);
+    mix_rows<false, 1, T>(dropped + j, {.row = 1, .term = row}, heads, grad_mixed, size,
+                          grad_x.from(j, 0));
+    mix_rows<true, 1, T>(grad_score + j, {.row = 1, .term = row}, heads, absorbed, size,
+                         grad_x.from(j, 0));
   }
 }
 
@@ -70,12 +86,14 @@ void last_values_backward(const EncodeCall<T>& call, bool first_block, int64_t r
   for (int64_t h = 0; h < layout.heads; ++h) {
     const int64_t column = h * layout.head_row;
     multiply_panels<TileStart::kZero, T>(
-        scratch.grad_context + column, row,
-        call.packed.panels[layer].value + h * panels_size<T>(layout.head, layout.hidden), rows,
-        layout.hidden, layout.head, nullptr, scratch.grad_mixed + h * stride, layout.absorbed_row);
-    add_weight_gradient<T>(first_block, scratch.grad_context + column, row,
-                           saved.mixed + h * stride, layout.absorbed_row, layout.head,
-                           layout.hidden, rows, grad_value + column * stride, stride);
+        {scratch.grad_context + column, row},
+        call.packed.panels[layer].value + h * panels_size<T>(layout.head, layout.hidden),
+        {.rows = rows, .cols = layout.hidden, .depth = layout.head},
+        {scratch.grad_mixed + h * stride, layout.absorbed_row});
+    add_weight_gradient<T>(first_block, {scratch.grad_context + column, row},
+                           {saved.mixed + h * stride, layout.absorbed_row},
+                           {.rows = layout.head, .cols = layout.hidden, .depth = rows},
+                           {grad_value + column * stride, stride});
     for (int64_t r = 0; r < rows; ++r) {
       const T* grad = scratch.grad_context + r * row + column;
       const T kept = saved.kept[r * layout.heads + h];
@@ -103,24 +121,28 @@ void last_queries_backward(const EncodeCall<T>& call, bool first_block, int64_t 
   for (int64_t h = 0; h < layout.heads; ++h) {
     const int64_t column = h * layout.head_row;
     multiply_panels<TileStart::kZero, T>(
-        scratch.grad_absorbed + h * stride, layout.absorbed_row,
-        panels.key + h * panels_size<T>(layout.hidden, layout.head), rows, layout.head,
-        layout.hidden, nullptr, scratch.one_head, one_row);
+        {scratch.grad_absorbed + h * stride, layout.absorbed_row},
+        panels.key + h * panels_size<T>(layout.hidden, layout.head),
+        {.rows = rows, .cols = layout.head, .depth = layout.hidden}, {scratch.one_head, one_row});
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t e = 0; e < layout.head_row; ++e) {
         grad_query[r * row + column + e] =
             e < layout.head ? scratch.one_head[r * one_row + e] : T(0);
       }
     }
-    add_weight_gradient<T>(first_block, saved.query + column, row,
-                           scratch.grad_absorbed + h * stride, layout.absorbed_row, layout.head,
-                           layout.hidden, rows, gradients.qkv + (row + column) * stride, stride);
+    add_weight_gradient<T>(first_block, {saved.query + column, row},
+                           {scratch.grad_absorbed + h * stride, layout.absorbed_row},
+                           {.rows = layout.head, .cols = layout.hidden, .depth = rows},
+                           {gradients.qkv + (row + column) * stride, stride});
   }
-  add_weight_gradient<T>(first_block, grad_query, row, scratch.x, stride, layout.attention,
-                         layout.hidden, rows, gradients.qkv, stride);
+  add_weight_gradient<T>(first_block, {grad_query, row}, {scratch.x, stride},
+                         {.rows = layout.attention, .cols = layout.hidden, .depth = rows},
+                         {gradients.qkv, stride});
   add_column_sums(rows, layout.attention, grad_query, row, gradients.qkv_bias);
-  multiply_panels<TileStart::kAdd, T>(grad_query, row, panels.query, rows, layout.hidden,
-                                      layout.attention, nullptr, scratch.grad_residual, stride);
+  multiply_panels<TileStart::kAdd, T>(
+      {grad_query, row}, panels.query,
+      {.rows = rows, .cols = layout.hidden, .depth = layout.attention},
+      {scratch.grad_residual, stride});
 }
 
 // grad_h [S][D]; grad [tokens of the rows][hidden_row] gets the gradient of the layer's input.
@@ -139,11 +161,14 @@ void last_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, bo
                scratch.grad_residual + r * stride);
     layer_input(call, store_of, layer, plan.first(row + 1) - 1, 1, scratch.x + r * stride);
   }
-  after_attention_backward(call, layer, first_block, rows, saved.rows, gradients, scratch,
-                           scratch.grad_residual, scratch.grad_residual);
-  add_weight_gradient<T>(first_block, scratch.grad_branch, stride, saved.context,
-                         layout.attention_row, layout.hidden, layout.attention, rows,
-                         gradients.output, layout.attention_row);
+  const LayerPass<T> pass{
+      .layer = layer, .first_block = first_block, .rows = rows, .gradients = gradients};
+  after_attention_backward(call, pass, saved.rows, scratch, scratch.grad_residual,
+                           scratch.grad_residual);
+  add_weight_gradient<T>(first_block, {scratch.grad_branch, stride},
+                         {saved.context, layout.attention_row},
+                         {.rows = layout.hidden, .cols = layout.attention, .depth = rows},
+                         {gradients.output, layout.attention_row});
   T* grad_kept = scratch.context;
   last_values_backward(call, first_block, rows, saved, gradients, scratch, grad_kept);
   const T* probabilities = store_of.probabilities(block);
@@ -151,11 +176,16 @@ void last_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, bo
     const int64_t row = block.begin + r, n = plan.length(row);
     const int64_t token = plan.first(row) - block.first_token;
     layer_input(call, store_of, layer, plan.first(row), n, scratch.row_x);
-    last_attention_row_backward(
-        call, scratch.row_x, n, probabilities + token * layout.heads,
-        saved.absorbed + r * layout.absorbed_row, scratch.grad_mixed + r * layout.absorbed_row,
-        grad_kept + r * layout.heads, scratch.block.attention,
-        scratch.grad_absorbed + r * layout.absorbed_row, grad + token * stride);
+    last_attention_row_backward<T>(
+        call, {.tokens = n,
+               .x = scratch.row_x,
+               .probabilities = probabilities + token * layout.heads,
+               .absorbed = saved.absorbed + r * layout.absorbed_row,
+               .grad_mixed = scratch.grad_mixed + r * layout.absorbed_row,
+               .grad_kept = grad_kept + r * layout.heads,
+               .weights = scratch.block.attention,
+               .grad_absorbed = scratch.grad_absorbed + r * layout.absorbed_row,
+               .grad_x = grad + token * stride});
   }
   last_queries_backward(call, first_block, rows, saved, gradients, scratch);
   for (int64_t r = 0; r < rows; ++r) {

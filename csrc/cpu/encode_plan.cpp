@@ -20,7 +20,7 @@ EncodeLayout::EncodeLayout(const EncodeSizes& sizes, int64_t padding)
       inner_row(padded(inner, padding)),
       attention_row(padded(attention, padding)),
       absorbed_row(heads * hidden_row),
-      mask_row((hidden_row + 31) / 32) {}
+      mask_row(ceil_div(hidden_row, 32)) {}
 
 SavedLayout::SavedLayout(const EncodeLayout& layout, int64_t capacity, int64_t sequences)
     : layout_(layout),

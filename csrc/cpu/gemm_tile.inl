@@ -13,7 +13,7 @@ constexpr int kTileCols = 2 * kLanes<T>;
 // Elements of the packed form of a [depth, cols] matrix.
 template <class T>
 MCLREC_INLINE int64_t panels_size(int64_t depth, int64_t cols) {
-  return (cols + kTileCols<T> - 1) / kTileCols<T> * kTileCols<T> * depth;
+  return round_up(cols, kTileCols<T>) * depth;
 }
 
 // Packs b [depth, cols], element (k, n) at b[k * step_k + n * step_n], into panels of kTileCols
@@ -63,14 +63,18 @@ void pack_panels(const T* b, int64_t step_k, int64_t step_n, int64_t depth, int6
 // What a tile starts from.
 enum class TileStart { kZero, kBias, kAdd };  // 0; a row bias[kTileCols]; 0, then added to c
 
-// c[0..R)[0..kTileCols) = start + a b over `depth`. Element (r, k) of a is a[r * lda + k], or
-// a[k * lda + r] when kTransposed (a weight gradient: depth runs over tokens). b is [depth] rows of
-// kTileCols elements, ldb apart (kTileCols inside a panel). c and b need no alignment.
+// c[0..R)[0..kTileCols) = start + a b over `depth`. Element (r, k) of a stands in its row r, or in
+// its row k when kTransposed (a weight gradient: depth runs over tokens). b has `depth` rows of
+// kTileCols elements (its stride is kTileCols inside a panel). c and b need no alignment.
 template <int R, bool kTransposed, TileStart kStart, class T>
-__attribute__((noinline)) void multiply_tile(const T* a, int64_t lda, const T* b, int64_t ldb,
-                                             int64_t depth, const T* bias, T* c, int64_t ldc) {
+__attribute__((noinline)) void multiply_tile(Rows<const T> a_rows, Rows<const T> b_rows,
+                                             int64_t depth, const T* bias, Rows<T> c_rows) {
   static_assert(R >= 1 && R <= kTileRows);
   constexpr int kHalf = kLanes<T>;
+  const T* a = a_rows.at;
+  const T* b = b_rows.at;
+  T* const c = c_rows.at;
+  const int64_t lda = a_rows.stride, ldb = b_rows.stride, ldc = c_rows.stride;
   Vec<T> sum[R][2];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
@@ -111,15 +115,14 @@ MCLREC_INLINE int next_tile_rows(int64_t left) {
 
 // multiply_tile of `rows` rows, at most R.
 template <bool kTransposed, TileStart kStart, class T, int R = kTileRows>
-MCLREC_INLINE void multiply_tile_rows(int rows, const T* a, int64_t lda, const T* b, int64_t ldb,
-                                      int64_t depth, const T* bias, T* c, int64_t ldc) {
+MCLREC_INLINE void multiply_tile_rows(int rows, Rows<const T> a, Rows<const T> b, int64_t depth,
+                                      Rows<T> c, const T* bias = nullptr) {
   if constexpr (R > 1) {
     if (rows < R) {
-      return multiply_tile_rows<kTransposed, kStart, T, R - 1>(rows, a, lda, b, ldb, depth, bias, c,
-                                                               ldc);
+      return multiply_tile_rows<kTransposed, kStart, T, R - 1>(rows, a, b, depth, c, bias);
     }
   }
-  multiply_tile<R, kTransposed, kStart>(a, lda, b, ldb, depth, bias, c, ldc);
+  multiply_tile<R, kTransposed, kStart, T>(a, b, depth, bias, c);
 }
 
 // c [rows, ceil(cols)] = start + a [rows, depth] b [depth, cols], b in panels; ceil rounds up to
@@ -130,17 +133,17 @@ MCLREC_INLINE void multiply_tile_rows(int rows, const T* a, int64_t lda, const T
 // beside(row, col, count) runs before each tile of `count` rows: a place for a few prefetches of
 // what comes next (prefetch.h).
 template <TileStart kStart, class T, class Finish, class Beside>
-MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
-                                   int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc,
-                                   const Finish& finish, const Beside& beside) {
+MCLREC_INLINE void multiply_panels(Rows<const T> a, const T* panels, const ProductSize& size,
+                                   Rows<T> c, const T* bias, const Finish& finish,
+                                   const Beside& beside) {
   constexpr int kCols = kTileCols<T>;
-  for (int64_t col = 0; col < cols; col += kCols, panels += kCols * depth) {
+  for (int64_t col = 0; col < size.cols; col += kCols, panels += kCols * size.depth) {
     const T* start = kStart == TileStart::kBias ? bias + col : nullptr;
-    for (int64_t row = 0; row < rows;) {
-      const int count = next_tile_rows(rows - row);
+    for (int64_t row = 0; row < size.rows;) {
+      const int count = next_tile_rows(size.rows - row);
       beside(row, col, count);
-      multiply_tile_rows<false, kStart>(count, a + row * lda, lda, panels, kCols, depth, start,
-                                        c + row * ldc + col, ldc);
+      multiply_tile_rows<false, kStart, T>(count, a.from(row, 0), {panels, kCols}, size.depth,
+                                           c.from(row, col), start);
       row += count;
     }
     finish(col);
@@ -148,24 +151,22 @@ MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int
 }
 
 template <TileStart kStart, class T>
-MCLREC_INLINE void multiply_panels(const T* a, int64_t lda, const T* panels, int64_t rows,
-                                   int64_t cols, int64_t depth, const T* bias, T* c, int64_t ldc) {
-  multiply_panels<kStart>(
-      a, lda, panels, rows, cols, depth, bias, c, ldc, [](int64_t) {},
-      [](int64_t, int64_t, int) {});
+MCLREC_INLINE void multiply_panels(Rows<const T> a, const T* panels, const ProductSize& size,
+                                   Rows<T> c, const T* bias = nullptr) {
+  multiply_panels<kStart, T>(
+      a, panels, size, c, bias, [](int64_t) {}, [](int64_t, int64_t, int) {});
 }
 
 // c [rows, cols] (+)= a^T b with a [depth, rows] and b [depth, cols] as they lie: the gradient of a
 // weight, summed over `depth` tokens. `cols` must be whole tiles (pad the rows of b and c).
 template <TileStart kStart, class T>
-MCLREC_INLINE void multiply_transposed(const T* a, int64_t lda, const T* b, int64_t ldb,
-                                       int64_t rows, int64_t cols, int64_t depth, T* c,
-                                       int64_t ldc) {
-  for (int64_t col = 0; col < cols; col += kTileCols<T>) {
-    for (int64_t row = 0; row < rows;) {
-      const int count = next_tile_rows(rows - row);
-      multiply_tile_rows<true, kStart, T>(count, a + row, lda, b + col, ldb, depth, nullptr,
-                                          c + row * ldc + col, ldc);
+MCLREC_INLINE void multiply_transposed(Rows<const T> a, Rows<const T> b, const ProductSize& size,
+                                       Rows<T> c) {
+  for (int64_t col = 0; col < size.cols; col += kTileCols<T>) {
+    for (int64_t row = 0; row < size.rows;) {
+      const int count = next_tile_rows(size.rows - row);
+      multiply_tile_rows<true, kStart, T>(count, a.from(0, row), b.from(0, col), size.depth,
+                                          c.from(row, col));
       row += count;
     }
   }

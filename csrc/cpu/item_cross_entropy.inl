@@ -15,8 +15,6 @@ constexpr int64_t kStoreBytes = int64_t{64} << 20;
 template <class T>
 constexpr T kLog2e = T(1.44269504088896340736);
 
-MCLREC_INLINE int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
 // One chunk of at most kMaxRows rows against all items: R rows, W = D, W' and R' rounded up to
 // whole register tiles of kCols columns.
 template <class T>
@@ -57,7 +55,7 @@ struct Chunk {
   }
   bool whole_width() const { return padded_width == params.width; }
   // Register tiles of a product that has a tile's items for rows.
-  int64_t item_groups(int64_t tile) const { return (tile_items(tile) + kTileRows - 1) / kTileRows; }
+  int64_t item_groups(int64_t tile) const { return ceil_div(tile_items(tile), kTileRows); }
 };
 
 // Fetches the part of the tile behind `tile`, in as many shares, of an array with a row of `stride`
@@ -190,8 +188,9 @@ MCLREC_INLINE void add_row_gradient(const T* exps, int64_t stride, const ItemRow
       store(row + d, load(row + d) * rescale[r]);
     }
   }
-  multiply_transposed<TileStart::kAdd>(exps, stride, items.data, items.stride, kCols, padded_width,
-                                       items.count, grad, padded_width);
+  multiply_transposed<TileStart::kAdd, T>(
+      {exps, stride}, {items.data, items.stride},
+      {.rows = kCols, .cols = padded_width, .depth = items.count}, {grad, padded_width});
 }
 
 template <class T>
@@ -210,9 +209,9 @@ void forward_tile(const Chunk<T>& chunk, int64_t block, int64_t tile, int worker
     for (int64_t v = 0; v < items.count;) {
       const int count = next_tile_rows(items.count - v);
       ahead.next();
-      multiply_tile_rows<false, TileStart::kZero, T>(count, items.data + v * items.stride,
-                                                     items.stride, panel, kCols, chunk.params.width,
-                                                     nullptr, at + v * chunk.stride, chunk.stride);
+      multiply_tile_rows<false, TileStart::kZero, T>(
+          count, {items.data + v * items.stride, items.stride}, {panel, kCols}, chunk.params.width,
+          {at + v * chunk.stride, chunk.stride});
       v += count;
     }
     for (; next < end && *next < row + kCols; ++next) {
@@ -334,14 +333,12 @@ void backward_tile(const Chunk<T>& chunk, int64_t tile, const T* scaled, int wor
     for (int64_t v = 0; v < count;) {
       const int n = next_tile_rows(count - v);
       ahead.next();
-      const T* a = exps + v * chunk.stride;
-      T* c = grad + v * chunk.padded_width + d;
+      const Rows<const T> a{exps + v * chunk.stride, chunk.stride};
+      const Rows<T> c{grad + v * chunk.padded_width + d, chunk.padded_width};
       if (add) {
-        multiply_tile_rows<false, TileStart::kAdd, T>(n, a, chunk.stride, panel, kCols, chunk.rows,
-                                                      nullptr, c, chunk.padded_width);
+        multiply_tile_rows<false, TileStart::kAdd, T>(n, a, {panel, kCols}, chunk.rows, c);
       } else {
-        multiply_tile_rows<false, TileStart::kZero, T>(n, a, chunk.stride, panel, kCols, chunk.rows,
-                                                       nullptr, c, chunk.padded_width);
+        multiply_tile_rows<false, TileStart::kZero, T>(n, a, {panel, kCols}, chunk.rows, c);
       }
       v += n;
     }
@@ -393,7 +390,7 @@ Chunk<T> make_chunk(const ItemCrossEntropyParams<T>& params, int64_t rows, Scrat
   c.rows = rows;
   c.padded_rows = round_up(rows, kCols);
   c.padded_width = round_up(params.width, kCols);
-  c.tiles = (params.classes + kTileItems - 1) / kTileItems;
+  c.tiles = ceil_div(params.classes, kTileItems);
   c.blocks = std::clamp<int64_t>(c.tiles / kBlockTiles, 1, kMaxBlocks);
   // An odd number of cache lines: the items of a tile then fall into different sets of L1.
   constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
@@ -435,7 +432,7 @@ void run(const ItemCrossEntropyParams<T>& params) {
     sort_targets(chunk);
     parallel_tasks(chunk.blocks,
                    [&](int64_t block, int worker) { forward_block(chunk, block, worker); });
-    parallel_tasks((chunk.rows + 15) / 16, [&](int64_t task, int) {
+    parallel_tasks(ceil_div(chunk.rows, 16), [&](int64_t task, int) {
       const int64_t end = std::min(task * 16 + 16, chunk.rows);
       for (int64_t r = task * 16; r < end; ++r) join_row(chunk, r);
     });

@@ -13,6 +13,33 @@ struct NormShape {
   int64_t stride;  // elements from one row to the next, a multiple of kLanes
 };
 
+// `stride` elements each, zero in padding.
+template <class T>
+struct NormWeights {
+  const T* gamma;
+  const T* beta;
+  T eps;
+};
+
+// What the forward pass leaves: (r - mean) / sqrt(var + eps) [rows][stride], and
+// 1 / sqrt(var + eps) [rows].
+template <class T>
+struct NormKept {
+  T* xhat;
+  T* inverse;
+};
+
+// What the backward pass reads (grad may be overwritten by its output), and the sums it adds to.
+template <class T>
+struct NormBackward {
+  const T* gamma;
+  const T* grad;  // [rows][stride]
+  const T* xhat;
+  const T* inverse;
+  T* grad_gamma;  // [stride]
+  T* grad_beta;   // [stride]
+};
+
 // visit(c, lanes) for each vector c of a row that holds elements; `lanes` masks those of the last.
 // The common case has no partial vector, and there the mask disappears.
 template <class T>
@@ -34,15 +61,18 @@ MCLREC_INLINE void each_vector(int64_t hidden, const Visit& visit) {
   }
 }
 
-// input(row, c) gives vector c of a row of r, zero in padding; xhat = (r - mean) / sqrt(var + eps)
-// and inverse = 1 / sqrt(var + eps) are stored; output(row, c, y) takes y = gamma xhat + beta.
+// input(row, c) gives vector c of a row of r, zero in padding; xhat and inverse are stored;
+// output(row, c, y) takes y = gamma xhat + beta.
 template <int R, class T, class Input, class Output>
-MCLREC_INLINE void norm_forward_rows(int64_t row, NormShape shape, const T* gamma, const T* beta,
-                                     T eps, const Input& input, T* xhat, T* inverse,
+MCLREC_INLINE void norm_forward_rows(int64_t row, NormShape shape, const NormWeights<T>& weights,
+                                     const Input& input, const NormKept<T>& kept,
                                      const Output& output) {
   constexpr int kL = kLanes<T>;
-  const T count = static_cast<T>(shape.hidden);
-  xhat += row * shape.stride;
+  const T count = static_cast<T>(shape.hidden), eps = weights.eps;
+  const T* gamma = weights.gamma;
+  const T* beta = weights.beta;
+  T* xhat = kept.xhat + row * shape.stride;
+  T* inverse = kept.inverse;
   Vec<T> sum[R] = {}, mean[R], square[R] = {}, scale[R];
   each_vector<T>(shape.hidden, [&](int64_t c, auto) __attribute__((always_inline)) {
 #pragma GCC unroll 4
@@ -76,7 +106,7 @@ MCLREC_INLINE void norm_forward_rows(int64_t row, NormShape shape, const T* gamm
       output(row + r, c, fma(normal, g, b));
     }
   });
-  for (int64_t c = (shape.hidden + kL - 1) / kL; c < shape.stride / kL; ++c) {
+  for (int64_t c = ceil_div(shape.hidden, kL); c < shape.stride / kL; ++c) {
     for (int r = 0; r < R; ++r) {
       store(xhat + r * shape.stride + c * kL, Vec<T>{});
       output(row + r, c, Vec<T>{});
@@ -84,29 +114,31 @@ MCLREC_INLINE void norm_forward_rows(int64_t row, NormShape shape, const T* gamm
   }
 }
 
-// gamma and beta hold `stride` elements, zero in padding.
 template <class T, class Input, class Output>
-MCLREC_INLINE void norm_forward(int64_t rows, NormShape shape, const T* gamma, const T* beta, T eps,
-                                const Input& input, T* xhat, T* inverse, const Output& output) {
+MCLREC_INLINE void norm_forward(int64_t rows, NormShape shape, const NormWeights<T>& weights,
+                                const Input& input, const NormKept<T>& kept, const Output& output) {
   int64_t row = 0;
   for (; row + kNormRows <= rows; row += kNormRows) {
-    norm_forward_rows<kNormRows>(row, shape, gamma, beta, eps, input, xhat, inverse, output);
+    norm_forward_rows<kNormRows>(row, shape, weights, input, kept, output);
   }
   for (; row < rows; ++row) {
-    norm_forward_rows<1>(row, shape, gamma, beta, eps, input, xhat, inverse, output);
+    norm_forward_rows<1>(row, shape, weights, input, kept, output);
   }
 }
 
 // With g = gamma dy: dr = (g - mean(g) - xhat mean(g xhat)) / sqrt(var + eps). Adds dy xhat to
 // grad_gamma and dy to grad_beta; output(row, c, dr) takes vector c of the R rows from `row` on.
 template <int R, class T, class Output>
-MCLREC_INLINE void norm_backward_rows(int64_t row, NormShape shape, const T* gamma, const T* grad,
-                                      const T* xhat, const T* inverse, T* grad_gamma, T* grad_beta,
+MCLREC_INLINE void norm_backward_rows(int64_t row, NormShape shape, const NormBackward<T>& norm,
                                       const Output& output) {
   constexpr int kL = kLanes<T>;
   const T count = static_cast<T>(shape.hidden);
-  grad += row * shape.stride;
-  xhat += row * shape.stride;
+  const T* gamma = norm.gamma;
+  const T* grad = norm.grad + row * shape.stride;
+  const T* xhat = norm.xhat + row * shape.stride;
+  const T* inverse = norm.inverse;
+  T* grad_gamma = norm.grad_gamma;
+  T* grad_beta = norm.grad_beta;
   Vec<T> sum[R] = {}, product[R] = {}, scale[R];
   each_vector<T>(shape.hidden, [&](int64_t c, auto) __attribute__((always_inline)) {
     const Vec<T> g = load(gamma + c * kL);
@@ -141,23 +173,20 @@ MCLREC_INLINE void norm_backward_rows(int64_t row, NormShape shape, const T* gam
     }
     output(row, c, dr);
   });
-  for (int64_t c = (shape.hidden + kL - 1) / kL; c < shape.stride / kL; ++c) {
+  for (int64_t c = ceil_div(shape.hidden, kL); c < shape.stride / kL; ++c) {
     const Vec<T> zero[R] = {};
     output(row, c, zero);
   }
 }
 
-// gamma, grad_gamma and grad_beta hold `stride` elements; grad may be overwritten by output.
 template <class T, class Output>
-MCLREC_INLINE void norm_backward(int64_t rows, NormShape shape, const T* gamma, const T* grad,
-                                 const T* xhat, const T* inverse, T* grad_gamma, T* grad_beta,
+MCLREC_INLINE void norm_backward(int64_t rows, NormShape shape, const NormBackward<T>& norm,
                                  const Output& output) {
   int64_t row = 0;
   for (; row + kNormRows <= rows; row += kNormRows) {
-    norm_backward_rows<kNormRows>(row, shape, gamma, grad, xhat, inverse, grad_gamma, grad_beta,
-                                  output);
+    norm_backward_rows<kNormRows>(row, shape, norm, output);
   }
   for (; row < rows; ++row) {
-    norm_backward_rows<1>(row, shape, gamma, grad, xhat, inverse, grad_gamma, grad_beta, output);
+    norm_backward_rows<1>(row, shape, norm, output);
   }
 }

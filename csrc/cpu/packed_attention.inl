@@ -38,7 +38,7 @@ struct AttentionScratch {
   T* rows[7];      // [longest][padded size], where rows must be padded
 
   AttentionScratch(const PackedAttention<T>& attention, int64_t longest, Scratch& memory) {
-    const int64_t size = (attention.size + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+    const int64_t size = round_up(attention.size, kLanes<T>);
     head = memory.take<T>(attention_scratch_size<T>(longest, size));
     bits = memory.take<uint32_t>(attention.dropout.active() ? attention_bits_words(longest, 1) : 0);
     for (T*& row : rows) row = memory.take<T>(size == attention.size ? 0 : longest * size);
@@ -74,7 +74,7 @@ class HeadPlace {
         at_(attention.offsets[sequence] * stride_ + h * attention.size) {
     const int64_t first = attention.offsets[sequence];
     head.tokens = attention.offsets[sequence + 1] - first;
-    head.size = (size_ + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+    head.size = round_up(size_, kLanes<T>);
     head.stride = copied() ? head.size : stride_;
     head.query = input(attention.query, 0);
     head.key = input(attention.key, 1);
@@ -82,7 +82,7 @@ class HeadPlace {
     head.scale = T(1) / std::sqrt(static_cast<T>(size_));
     head.visible = attention.visible == nullptr ? nullptr : attention.visible + first;
     head.keep = nullptr;
-    head.keep_words = (head.tokens + 31) / 32;
+    head.keep_words = ceil_div(head.tokens, 32);
     head.keep_scale = attention.dropout.template scale<T>();
     if (!attention.dropout.active()) return;
     KeepBits bits(attention.dropout,

@@ -8,7 +8,9 @@
 #include <cstring>
 #include <type_traits>
 
+#include "../shared/rounding.h"
 #include "isa.h"
+#include "rows.h"
 
 #if MCLREC_X86
 #include <immintrin.h>

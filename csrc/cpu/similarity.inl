@@ -1,5 +1,6 @@
 // The kernels of similarity_cpu.cpp (see there), compiled once per instruction set: blocks, groups,
-// rounds. The gradients' are at the end.
+// rounds. The gradients' are at the end. Named for what they work on, not for an op: info_nce and
+// contrast both come here (similarity_cpu.h).
 // clang-format off
 #include "simd.inl"
 #include "vector_math.inl"
@@ -74,7 +75,7 @@ void prepare(Work<T>& work, Scratch& scratch, bool panels) {
   work.tile = scratch.take<T>(workers * plan.tile_size());
   if (!copy && !panels) return;
   const int64_t step = std::min<int64_t>(plan.group_rows, kMaxTile);
-  const int64_t pieces = (plan.batch + step - 1) / step;
+  const int64_t pieces = ceil_div(plan.batch, step);
   parallel_tasks(work.problem.views * pieces, [&](int64_t task, int) {
     const int view = static_cast<int>(task / pieces);
     const int64_t first = task % pieces * step;
@@ -93,6 +94,10 @@ struct Tile {
   bool diagonal() const { return i.begin == j.begin; }
   bool triangle() const { return self() && diagonal(); }
   int64_t cols() const { return round_up(j.size(), kTileCols<T>); }
+  TileShape shape() const {
+    return {
+        .rows = i.size(), .cols = cols(), .stride = work.plan.tile_stride, .triangle = triangle()};
+  }
 };
 
 // One panel of columns of the similarities, before scaling: s [rows, kTileCols] at column `col` of
@@ -109,8 +114,8 @@ int64_t panel_product(const Tile<T>& tile, int64_t col, T* s) {
   for (int64_t row = 0; row < rows;) {
     const int count = next_tile_rows(rows - row);
     multiply_tile_rows<false, TileStart::kZero, T>(
-        count, a + row * plan.padded_width, plan.padded_width, panel, kCols, plan.width, nullptr,
-        s + row * plan.tile_stride, plan.tile_stride);
+        count, {a + row * plan.padded_width, plan.padded_width}, {panel, kCols}, plan.width,
+        {s + row * plan.tile_stride, plan.tile_stride});
     row += count;
   }
   const int64_t used = std::min<int64_t>(tile.j.size() - col, kCols);
@@ -174,7 +179,7 @@ std::pair<T, T> find_shifts(const Tile<T>& tile, const T* positive, const Statis
 template <class T>
 T forward_tile(const Tile<T>& tile, T* s, const Statistics<T>& rows, const Statistics<T>& cols) {
   const Work<T>& work = tile.work;
-  const int64_t stride = work.plan.tile_stride, ni = tile.i.size(), nj = tile.j.size();
+  const int64_t ni = tile.i.size(), nj = tile.j.size();
   T row_top[kMaxTile], col_top[kMaxTile], row_shift[kMaxTile], col_shift[kMaxTile];
   T row_sum[kMaxTile] = {}, col_sum[kMaxTile];
   int32_t row_index[kMaxTile], col_index[kMaxTile];
@@ -197,11 +202,9 @@ T forward_tile(const Tile<T>& tile, T* s, const Statistics<T>& rows, const Stati
   T shifts[kMaxTile];
   if (close) {
     std::fill(shifts, shifts + kMaxTile, shift);
-    tile_exponentials(s, stride, ni, tile.cols(), tile.triangle(), work.scale, shift, row_sum,
-                      col_sum);
+    tile_exponentials(s, tile.shape(), work.scale, shift, row_sum, col_sum);
   } else {
-    tile_exponentials_apart(s, stride, ni, tile.cols(), tile.triangle(), work.scale, row_shift,
-                            col_shift, row_sum, col_sum);
+    tile_exponentials_apart(s, tile.shape(), work.scale, row_shift, col_shift, row_sum, col_sum);
   }
   // Columns first: in a triangle they are rows too, met by earlier ones there.
   merge(cols, own_cols, close ? shifts : col_shift, nj, tile.i.begin);
@@ -395,7 +398,7 @@ SimilarityLosses forward(const SimilarityProblem<T>& problem, T* values, int32_t
     const GroupTask& task = tasks[static_cast<size_t>(t)];
     forward_groups(work, task.block, task.gi, task.gj, store, worker);
   });
-  parallel_tasks((plan.batch + kMaxTile - 1) / kMaxTile, [&](int64_t t, int) {
+  parallel_tasks(ceil_div(plan.batch, kMaxTile), [&](int64_t t, int) {
     const int64_t first = t * kMaxTile, last = std::min(first + kMaxTile, plan.padded_batch);
     for (int b = 0; b < plan.blocks; ++b) {
       for (int side = 0; side < (plan.block[b].self() ? 1 : 2); ++side) {

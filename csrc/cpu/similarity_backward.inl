@@ -141,15 +141,14 @@ void gradient_tile(const BackwardWork<T>& b, const Tile<T>& tile, int64_t ti, in
   }
   if (tile.triangle()) clear_unused(tile, w);
   if (shift != std::numeric_limits<T>::infinity()) {
-    weigh_exponentials(s, w, stride, rows, cols, tile.triangle(), shift, row_weights, col_weights);
+    weigh_exponentials(s, w, tile.shape(), shift, row_weights, col_weights);
   } else {
     if (s != nullptr) {
       std::copy(s, s + rows * stride, w);
     } else {
       for (int64_t n = 0; n < cols; n += kTileCols<T>) panel_product(tile, n, w + n);
     }
-    weigh_similarities(w, stride, rows, cols, tile.triangle(), b.work.scale, row_weights,
-                       col_weights);
+    weigh_similarities(w, tile.shape(), b.work.scale, row_weights, col_weights);
   }
   add_entries(b, tile, w);
 }
@@ -170,8 +169,8 @@ void multiply_gradient(const BackwardWork<T>& b, const Tile<T>& tile, const T* w
         const int count = next_tile_rows(ni - row);
         const int64_t first = first_col<T>(tile.triangle(), row);
         multiply_tile_rows<false, TileStart::kAdd, T>(
-            count, w + row * stride + first, stride, x + first * width + d, width, nj - first,
-            nullptr, grad + (tile.i.begin + row) * width + d, width);
+            count, {w + row * stride + first, stride}, {x + first * width + d, width}, nj - first,
+            {grad + (tile.i.begin + row) * width + d, width});
         row += count;
       }
     }
@@ -183,8 +182,8 @@ void multiply_gradient(const BackwardWork<T>& b, const Tile<T>& tile, const T* w
         const int count = next_tile_rows(nj - col);
         const int64_t last = end_row<T>(tile.triangle(), col + count - 1, ni);
         multiply_tile_rows<true, TileStart::kAdd, T>(
-            count, w + col, stride, x + d, width, last, nullptr,
-            grad + (tile.j.begin + col) * width + d, width);
+            count, {w + col, stride}, {x + d, width}, last,
+            {grad + (tile.j.begin + col) * width + d, width});
         col += count;
       }
     }
@@ -306,7 +305,7 @@ void backward(const SimilarityProblem<T>& problem, const T* values, const int32_
   prepare(work, scratch, !plan.stored);
   BackwardWork<T> b{work, gradients};
   take_gradients(b, scratch);
-  const int64_t pieces = (plan.batch + kMaxTile - 1) / kMaxTile;
+  const int64_t pieces = ceil_div(plan.batch, kMaxTile);
   const auto piece = [&](int64_t n) {
     return Range{n * kMaxTile, std::min((n + 1) * kMaxTile, plan.batch)};
   };

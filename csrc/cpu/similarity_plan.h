@@ -30,6 +30,18 @@ struct Range {
   int64_t size() const { return end - begin; }
 };
 
+// What similarity_forward leaves for similarity_backward: offsets into values, and into indices.
+struct State {
+  int64_t pair_shift[kMaxPairs][2];  // by side, [B'] each, like all but the tiles'
+  int64_t pair_sum[kMaxPairs][2];
+  int64_t positive[kMaxPairs];
+  int64_t top[kMaxBlocks][2];
+  int64_t tile_shifts;   // [tiles]
+  int64_t exponentials;  // [tiles, tile_size], where they are kept
+  int64_t index[kMaxBlocks][2];
+  SimilarityStateSize size;
+};
+
 struct Plan {
   int64_t unit;  // group and tile borders are multiples of this, whole register tiles
   int64_t batch, padded_batch, width, padded_width;
@@ -60,20 +72,44 @@ struct Plan {
     return first_tile[b] + (block[b].self() ? i * tiles - i * (i + 1) / 2 + j : i * tiles + j);
   }
 
-  // Offsets into the state, in elements; the exponentials come last.
-  int64_t rows_at(int64_t array) const { return array * padded_batch; }
-  int64_t pair_shift(int pair, int side) const { return rows_at(4 * pair + side); }
-  int64_t pair_sum(int pair, int side) const { return rows_at(4 * pair + 2 + side); }
-  int64_t positive(int pair) const { return rows_at(4 * kMaxPairs + pair); }
-  int64_t top(int b, int side) const { return rows_at(5 * kMaxPairs + 2 * b + side); }
-  int64_t tile_shifts() const { return rows_at(5 * kMaxPairs + 2 * kMaxBlocks); }
-  int64_t exponentials() const { return round_up(tile_shifts() + first_tile[blocks], unit); }
-  int64_t index(int b, int side) const { return rows_at(2 * b + side); }
-  SimilarityStateSize state_size() const {
-    return {exponentials() + (stored ? first_tile[blocks] * tile_size() : 0),
-            rows_at(2 * kMaxBlocks)};
-  }
+  // Where the arrays of the state begin, in elements.
+  State state;
+  int64_t pair_shift(int pair, int side) const { return state.pair_shift[pair][side]; }
+  int64_t pair_sum(int pair, int side) const { return state.pair_sum[pair][side]; }
+  int64_t positive(int pair) const { return state.positive[pair]; }
+  int64_t top(int b, int side) const { return state.top[b][side]; }
+  int64_t tile_shifts() const { return state.tile_shifts; }
+  int64_t exponentials() const { return state.exponentials; }
+  int64_t index(int b, int side) const { return state.index[b][side]; }
+  SimilarityStateSize state_size() const { return state.size; }
 };
+
+// Deals out the state, once batch, blocks and tiles are known; the exponentials come last.
+inline State carve_state(const Plan& plan) {
+  State state{};
+  const auto take_values = [&](int64_t count) {
+    const int64_t begin = state.size.values;
+    state.size.values += count;
+    return begin;
+  };
+  for (int pair = 0; pair < kMaxPairs; ++pair) {
+    for (int64_t& shift : state.pair_shift[pair]) shift = take_values(plan.padded_batch);
+    for (int64_t& sum : state.pair_sum[pair]) sum = take_values(plan.padded_batch);
+  }
+  for (int64_t& positive : state.positive) positive = take_values(plan.padded_batch);
+  for (int b = 0; b < kMaxBlocks; ++b) {
+    for (int side = 0; side < 2; ++side) {
+      state.top[b][side] = take_values(plan.padded_batch);
+      state.index[b][side] = state.size.indices;
+      state.size.indices += plan.padded_batch;
+    }
+  }
+  const int64_t tiles = plan.first_tile[plan.blocks];
+  state.tile_shifts = take_values(tiles);
+  state.size.values = round_up(state.size.values, plan.unit);
+  state.exponentials = take_values(plan.stored ? tiles * plan.tile_size() : 0);
+  return state;
+}
 
 template <class T>
 Plan make_plan(const SimilarityProblem<T>& problem, int64_t unit) {
@@ -85,10 +121,9 @@ Plan make_plan(const SimilarityProblem<T>& problem, int64_t unit) {
   plan.padded_width = round_up(problem.width, unit);
   plan.groups = 1;
   while (plan.groups < kMaxGroups && problem.batch >= 2 * plan.groups * kMaxTile) plan.groups *= 2;
-  plan.group_rows = round_up((problem.batch + plan.groups - 1) / plan.groups, unit);
-  plan.tiles_per_group = (plan.group_rows + kMaxTile - 1) / kMaxTile;
-  plan.tile_rows =
-      round_up((plan.group_rows + plan.tiles_per_group - 1) / plan.tiles_per_group, unit);
+  plan.group_rows = round_up(ceil_div(problem.batch, plan.groups), unit);
+  plan.tiles_per_group = ceil_div(plan.group_rows, kMaxTile);
+  plan.tile_rows = round_up(ceil_div(plan.group_rows, plan.tiles_per_group), unit);
   plan.tiles = plan.groups * plan.tiles_per_group;
   // An odd number of cache lines (of floats), so that the rows of a tile fall into different sets
   // of L1.
@@ -112,6 +147,7 @@ Plan make_plan(const SimilarityProblem<T>& problem, int64_t unit) {
         (plan.block[b].self() ? plan.tiles * (plan.tiles + 1) / 2 : plan.tiles * plan.tiles);
   }
   plan.stored = problem.batch <= kMaxStored;
+  plan.state = carve_state(plan);
   return plan;
 }
 

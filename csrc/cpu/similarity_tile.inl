@@ -34,6 +34,13 @@ MCLREC_INLINE int64_t end_row(bool triangle, int64_t col, int64_t rows) {
   return triangle ? std::min(rows, col / kTileCols<T> * kTileCols<T> + kTileCols<T>) : rows;
 }
 
+// How a tile lies in memory.
+struct TileShape {
+  int64_t rows, cols;
+  int64_t stride;  // between its rows
+  bool triangle;   // only what lies above the diagonal counts
+};
+
 // Running maxima of the rows of a tile, lane by lane.
 template <class T>
 struct RowMaxima {
@@ -103,9 +110,9 @@ void row_maxima(const RowMaxima<T>& maxima, int64_t rows, T* row_top, int32_t* r
 
 // s [rows, cols] becomes 2^(scale * s - shift); sums of its rows and columns.
 template <class T>
-void tile_exponentials(T* s, int64_t stride, int64_t rows, int64_t cols, bool triangle, T scale,
-                       T shift, T* row_sum, T* col_sum) {
+void tile_exponentials(T* s, const TileShape& shape, T scale, T shift, T* row_sum, T* col_sum) {
   constexpr int kL = kLanes<T>;
+  const auto [rows, cols, stride, triangle] = shape;
   const Vec<T> factor = broadcast(scale), minus = broadcast(-shift);
   std::fill_n(col_sum, cols, T(0));
   int64_t i = 0;
@@ -140,10 +147,10 @@ void tile_exponentials(T* s, int64_t stride, int64_t rows, int64_t cols, bool tr
 
 // The sums again where the maxima are too far apart: two exponentials each, and s stays.
 template <class T>
-void tile_exponentials_apart(const T* s, int64_t stride, int64_t rows, int64_t cols, bool triangle,
-                             T scale, const T* row_shift, const T* col_shift, T* row_sum,
-                             T* col_sum) {
+void tile_exponentials_apart(const T* s, const TileShape& shape, T scale, const T* row_shift,
+                             const T* col_shift, T* row_sum, T* col_sum) {
   constexpr int kL = kLanes<T>;
+  const auto [rows, cols, stride, triangle] = shape;
   const Vec<T> factor = broadcast(scale);
   std::fill_n(col_sum, cols, T(0));
   for (int64_t i = 0; i < rows; ++i) {
@@ -200,8 +207,9 @@ void weigh_rows(const Weights<T>& weights, int64_t rows, T shift, T* factor) {
 
 // w [rows, cols] = s * (row factor + column factor), s being exponentials under `shift`.
 template <class T>
-void weigh_exponentials(const T* s, T* w, int64_t stride, int64_t rows, int64_t cols, bool triangle,
-                        T shift, const Weights<T>& row, const Weights<T>& col) {
+void weigh_exponentials(const T* s, T* w, const TileShape& shape, T shift, const Weights<T>& row,
+                        const Weights<T>& col) {
+  const auto [rows, cols, stride, triangle] = shape;
   T row_factor[kMaxTile], col_factor[kMaxTile];
   weigh_rows(row, rows, shift, row_factor);
   weigh_rows(col, cols, shift, col_factor);
@@ -215,9 +223,10 @@ void weigh_exponentials(const T* s, T* w, int64_t stride, int64_t rows, int64_t 
 
 // The same from similarities, in place: one exponential each while the shifts lie close together.
 template <class T>
-void weigh_similarities(T* s, int64_t stride, int64_t rows, int64_t cols, bool triangle, T scale,
-                        const Weights<T>& row, const Weights<T>& col) {
+void weigh_similarities(T* s, const TileShape& shape, T scale, const Weights<T>& row,
+                        const Weights<T>& col) {
   constexpr int kL = kLanes<T>;
+  const auto [rows, cols, stride, triangle] = shape;
   T low = row.shift[0], high = low;
   for (int64_t i = 0; i < rows; ++i) {
     low = std::min(low, row.shift[i]);

@@ -14,6 +14,24 @@
 #include "parallel.h"
 #include "simd.h"
 
+namespace mclrec {
+
+// Rows of h against a range of items, and where their counts go.
+template <class T>
+struct RankBlock {
+  const T* h;  // [rows, depth]
+  int64_t rows;
+  const T* items;  // [V, depth]
+  int64_t first, last;
+  int64_t depth;
+  const T* target;  // [rows] scores
+  int64_t* higher;  // [rows]
+  int64_t* equal;   // [rows]
+  void* scratch;    // aligned to a vector: counters of the rows, then a panel of items
+};
+
+}  // namespace mclrec
+
 #define MCLREC_OP target_rank
 #define MCLREC_KERNELS "../target_rank_kernels.inl"
 #include "isa/each_set.inl"
@@ -99,9 +117,16 @@ class Ranking {
       const int64_t row = task / splits * block, split = task % splits;
       const int64_t first = 1 + split * range, last = std::min(first + range, a.classes);
       const int64_t at = split * a.batch + row;
-      rank_block(a.h + row * a.depth, std::min(block, a.batch - row), a.items, first, last, a.depth,
-                 target_scores.data() + row, higher.data() + at, equal.data() + at,
-                 aligned + worker * scratch_bytes);
+      rank_block({.h = a.h + row * a.depth,
+                  .rows = std::min(block, a.batch - row),
+                  .items = a.items,
+                  .first = first,
+                  .last = last,
+                  .depth = a.depth,
+                  .target = target_scores.data() + row,
+                  .higher = higher.data() + at,
+                  .equal = equal.data() + at,
+                  .scratch = aligned + worker * scratch_bytes});
     });
   }
 
@@ -124,8 +149,7 @@ class Ranking {
   const TargetRankArguments<T>& a;
   const FixedOrder<T> fixed_order;
   const FiniteScores<T> finite;
-  void (*rank_block)(const T*, int64_t, const T*, int64_t, int64_t, int64_t, const T*, int64_t*,
-                     int64_t*, void*);
+  void (*rank_block)(const RankBlock<T>&);
   std::vector<T> target_scores;      // [B]
   std::vector<int64_t> seen_higher;  // [B], items of the history above the target; -1: not finite
   std::vector<int64_t> seen_equal;   // [B]

@@ -43,24 +43,26 @@ MCLREC_INLINE void count_tile(const T* scores, int rows, const T* target, const 
   }
 }
 
-// Counts, for `rows` rows of h, the items of [first, last) that score above and equal to the row's
-// target score. `scratch`, aligned to a vector, has room for the three arrays below.
+// Counts, for the block's rows of h, the items of [first, last) that score above and equal to the
+// row's target score.
 template <class T>
-void rank_block(const T* h, int64_t rows, const T* items, int64_t first, int64_t last,
-                int64_t depth, const T* target, int64_t* higher, int64_t* equal, void* scratch) {
-  auto* higher_lanes = static_cast<IntVec<T>*>(scratch);  // [rows]
-  IntVec<T>* equal_lanes = higher_lanes + rows;           // [rows]
-  T* panel = reinterpret_cast<T*>(equal_lanes + rows);    // [depth, kTileCols]
-  std::memset(scratch, 0, sizeof(IntVec<T>) * static_cast<size_t>(2 * rows));
+void rank_block(const RankBlock<T>& block) {
+  const int64_t rows = block.rows, depth = block.depth, last = block.last;
+  const T* target = block.target;
+  auto* higher_lanes = static_cast<IntVec<T>*>(block.scratch);  // [rows]
+  IntVec<T>* equal_lanes = higher_lanes + rows;                 // [rows]
+  T* panel = reinterpret_cast<T*>(equal_lanes + rows);          // [depth, kTileCols]
+  std::memset(block.scratch, 0, sizeof(IntVec<T>) * static_cast<size_t>(2 * rows));
   alignas(kVectorBytes) T scores[kTileRows * kTileCols<T>];
-  for (int64_t item = first; item < last; item += kTileCols<T>) {
+  for (int64_t item = block.first; item < last; item += kTileCols<T>) {
     const int64_t width = last - item < kTileCols<T> ? last - item : kTileCols<T>;
     const PanelMask<T> mask(width);
-    pack_panels(items + item * depth, 1, depth, depth, width, panel);
+    pack_panels(block.items + item * depth, 1, depth, depth, width, panel);
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
-      multiply_tile_rows<false, TileStart::kZero, T>(
-          count, h + row * depth, depth, panel, kTileCols<T>, depth, nullptr, scores, kTileCols<T>);
+      multiply_tile_rows<false, TileStart::kZero, T>(count, {block.h + row * depth, depth},
+                                                     {panel, kTileCols<T>}, depth,
+                                                     {scores, kTileCols<T>});
       if (width == kTileCols<T>) {
         count_tile<false>(scores, count, target + row, mask, higher_lanes + row, equal_lanes + row);
       } else {
@@ -72,7 +74,7 @@ void rank_block(const T* h, int64_t rows, const T* items, int64_t first, int64_t
   for (int64_t row = 0; row < rows; ++row) {
     int64_t above = 0, same = 0;
     for (int i = 0; i < kLanes<T>; ++i) above -= higher_lanes[row][i], same -= equal_lanes[row][i];
-    higher[row] = above;
-    equal[row] = same;
+    block.higher[row] = above;
+    block.equal[row] = same;
   }
 }

@@ -35,7 +35,7 @@ void top_k_block(const T* h, int64_t rows, const T* items, int64_t first, int64_
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
       multiply_tile_rows<false, TileStart::kZero, T>(
-          count, h + row * depth, depth, panel, kTileCols<T>, depth, nullptr, scores, kTileCols<T>);
+          count, {h + row * depth, depth}, {panel, kTileCols<T>}, depth, {scores, kTileCols<T>});
       offer_tile(scores, count, item, valid_bits, collectors + row);
       row += count;
     }

@@ -92,23 +92,15 @@ int64_t encode_saved_size(const EncodeSizes& sizes) {
   return mclrec::encode_saved_size(sizes);
 }
 
-EncodeDropout dropout_of(const EncodeOptions& options) {
-  const uint32_t number = static_cast<uint32_t>(*options.update);
-  return {.hidden = {options.hidden_dropout, options.seed, number},
-          .attention = {options.attention_dropout, options.seed, number}};
-}
-
 template <class T>
 void encode_forward(const EncodeParams<T>& params, T* h, T* saved, const Call&) {
-  mclrec::encode_forward(params.sizes, params.batch, params.weights, dropout_of(params.options),
-                         static_cast<T>(params.options.eps), h, saved);
+  mclrec::encode_forward(params, h, saved);
 }
 
 template <class T>
 void encode_backward(const EncodeParams<T>& params, const T* grad_h, const T* saved,
                      T* const* gradients, bool add_items, const Call&) {
-  mclrec::encode_backward(params.sizes, params.batch, params.weights, dropout_of(params.options),
-                          static_cast<T>(params.options.eps), grad_h, saved, gradients, add_items);
+  mclrec::encode_backward(params, grad_h, saved, gradients, add_items);
 }
 
 void check_batch(const Checker& check, Inputs& inputs) {
