@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..ops import PackedSequences, gather_sequences
 from ..sampling import SampleTable
 from .options import ModelOptions
-from .stock import what_was_changed
+from .stock import stock, what_was_changed
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -76,6 +76,7 @@ class Update(NamedTuple):
     by_hand: Callable[[Batch, Pass], tuple[Losses, list[Tensor]]] | None = None
 
 
+@stock
 class Model(nn.Module):
     """A sequential recommender.
 

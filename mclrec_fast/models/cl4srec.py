@@ -6,10 +6,10 @@ Source: Xie et al., *Contrastive Learning for Sequential Recommendation*, ICDE 2
 import torch
 from torch import Tensor
 
-from ..ops import PackedSequences, info_nce
+from ..ops import info_nce
 from ..sampling import SampleTable
-from .base import Batch, Losses, Model, Pass, Update
-from .encoder import ENCODER_KERNELS, Encoded, Encoder
+from .base import Batch, Losses, Pass, Update
+from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
 from .objective import recommendation_loss
 from .options import CL4SRecOptions
 from .stock import stock
@@ -19,25 +19,12 @@ _OPS = torch.ops.mclrec_fast
 
 
 @stock
-class CL4SRec(Model):
-    """See `Model` for what it can do, and `CL4SRecOptions` for what it can be told."""
+class CL4SRec(EncoderModel):
+    """See `base.Model` for what it can do, and `CL4SRecOptions` for what it can be told."""
 
     Options = CL4SRecOptions
     kernels = (*ENCODER_KERNELS, "info_nce", "info_nce_backward")
     options: CL4SRecOptions
-
-    def build(self, n_classes: int) -> None:
-        """Create the encoder."""
-        self.encoder = Encoder(n_classes, self.options)
-
-    def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
-        """The encoder's output at each last item, [S, D]."""
-        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend)
-        return h
-
-    def items(self) -> Tensor:
-        """The item embedding, [V, D]."""
-        return self.encoder.item_embedding.weight
 
     def sample(self, table: SampleTable, index: Tensor, at: Pass) -> Batch:
         """Histories and both views of each, 3B sequences."""

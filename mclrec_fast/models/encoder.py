@@ -1,4 +1,7 @@
-"""The sequence encoder as a module: it holds SASRec's weights; the arithmetic is `ops.encode`."""
+"""The sequence encoder as a module: it holds SASRec's weights; the arithmetic is `ops.encode`.
+
+And what the models have in common that are built on it.
+"""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 from ..ops import PackedSequences, encode
 from ..ops._shared import signed_seed, update_tensor
 from ..ops.encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES
+from .base import Model, Pass
 from .options import EncoderOptions
 from .stock import stock
 
@@ -113,6 +117,26 @@ class Encoder(nn.Module):
             seed=seed,
             update=update,
         )
+
+
+@stock
+class EncoderModel(Model):
+    """A model that scores items by its encoder and the encoder's item embedding."""
+
+    options: EncoderOptions
+
+    def build(self, n_classes: int) -> None:
+        """Create the encoder."""
+        self.encoder = Encoder(n_classes, self.options)
+
+    def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
+        """The encoder's output at each last item, [S, D]."""
+        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend)
+        return h
+
+    def items(self) -> Tensor:
+        """The item embedding, [V, D]."""
+        return self.encoder.item_embedding.weight
 
 
 class Encoded(NamedTuple):

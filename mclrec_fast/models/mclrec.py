@@ -10,11 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..ops import PackedSequences
 from ..sampling import SampleTable
 from .augmenter import Augmenter
-from .base import Batch, Losses, Model, Pass, Update
-from .encoder import ENCODER_KERNELS, Encoded, Encoder
+from .base import Batch, Losses, Pass, Update
+from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
 from .objective import (
     ContrastLosses,
     augmenter_objective,
@@ -30,8 +29,8 @@ _OPS = torch.ops.mclrec_fast
 
 
 @stock
-class MCLRec(Model):
-    """See `Model` for what it can do, and `MCLRecOptions` for what it can be told."""
+class MCLRec(EncoderModel):
+    """See `base.Model` for what it can do, and `MCLRecOptions` for what it can be told."""
 
     Options = MCLRecOptions
     kernels = (
@@ -46,19 +45,10 @@ class MCLRec(Model):
 
     def build(self, n_classes: int) -> None:
         """Create the encoder and the augmenters w1 and w2, one module when they are shared."""
+        super().build(n_classes)
         hidden = self.options.hidden_size
-        self.encoder = Encoder(n_classes, self.options)
         self.augmenter_1 = Augmenter(hidden)
         self.augmenter_2 = self.augmenter_1 if self.options.shared_augmenter else Augmenter(hidden)
-
-    def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
-        """The encoder's output at each last item, [S, D]."""
-        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend)
-        return h
-
-    def items(self) -> Tensor:
-        """The item embedding, [V, D]."""
-        return self.encoder.item_embedding.weight
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """The encoder's weights and the augmenters', those of a shared one once."""

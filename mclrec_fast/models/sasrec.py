@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..ops import PackedSequences
-from .base import Batch, Losses, Model, Pass, Update
-from .encoder import ENCODER_KERNELS, Encoded, Encoder
+from .base import Batch, Losses, Pass, Update
+from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
 from .objective import recommendation_loss
 from .options import SASRecOptions
 from .stock import stock
@@ -14,25 +13,12 @@ _OPS = torch.ops.mclrec_fast
 
 
 @stock
-class SASRec(Model):
-    """See `Model` for what it can do, and `SASRecOptions` for what it can be told."""
+class SASRec(EncoderModel):
+    """See `base.Model` for what it can do, and `SASRecOptions` for what it can be told."""
 
     Options = SASRecOptions
     kernels = ENCODER_KERNELS
     options: SASRecOptions
-
-    def build(self, n_classes: int) -> None:
-        """Create the encoder."""
-        self.encoder = Encoder(n_classes, self.options)
-
-    def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
-        """The encoder's output at each last item, [S, D]."""
-        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend)
-        return h
-
-    def items(self) -> Tensor:
-        """The item embedding, [V, D]."""
-        return self.encoder.item_embedding.weight
 
     def updates(self) -> list[Update]:
         """One, of everything."""

@@ -35,9 +35,10 @@ def what_was_changed(model: nn.Module, built: list[str]) -> str | None:
         cls, where = type(module), f"{name or type(model).__name__}"
         if cls not in _METHODS:
             return f"{where} is a {cls.__name__}"
-        for method, written in _METHODS[cls].items():
-            if vars(cls).get(method) is not written or method in vars(module):
-                return f"{cls.__name__}.{method} was replaced"
+        for owner in cls.__mro__:
+            for method, written in _METHODS.get(owner, {}).items():
+                if vars(owner).get(method) is not written or method in vars(module):
+                    return f"{owner.__name__}.{method} was replaced"
         if any(getattr(module, hooks, None) for hooks in _HOOKS):
             return f"{where} has hooks"
     added = [name for name, _ in model.named_parameters() if name not in built]
