@@ -45,7 +45,8 @@ def _evaluate(arguments: Namespace) -> dict[str, Any]:
         config, model, header = load_run(arguments.run)
         config = used_here(config, given)
         with machine_for(config.train) as device:
-            dataset = load_run_data(arguments.run, config)
+            with console.waiting("reading the data"):
+                dataset = load_run_data(arguments.run, config)
             console.line(dataset.card.render())
             require_items(model.to(device), dataset)
             with console.progress("evaluation", held_out(dataset)) as advance:
