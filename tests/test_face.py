@@ -60,7 +60,7 @@ def weights_equal(a: Model, b: Model) -> bool:
     return ours.keys() == theirs.keys() and all(ours[n].equal(theirs[n]) for n in ours)
 
 
-def test_fifteen_lines_from_a_frame_to_a_table() -> None:
+def test_fifteen_lines_from_a_frame_to_a_table(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
     walks = [(np.arange(8) * 3 + start) % 20 for start in rng.integers(0, 20, 50)]
@@ -82,6 +82,14 @@ def test_fifteen_lines_from_a_frame_to_a_table() -> None:
     assert table["rank"].tolist() == [1, 2, 3] * 2
     assert set(table.item_id) <= set(frame["product"])
     assert not {"p0", "p3"} & set(table.item_id[:3])
+
+    # The command line, from the same rows as CSV, learns the same weights.
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    columns = ["--user-col", "customer", "--item-col", "product", "--time-col", "bought_at"]
+    sets = [f"--set={k}={v}" for k, v in (SMALL | {"batch_size": 64}).items()]
+    where = ["--data", str(tmp_path / "log.csv"), "--out", str(tmp_path / "run")]
+    assert train.main([*where, *columns, *sets, "--epochs", "2", "--threads", "1"]) == 0
+    assert weights_equal(model, load(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
