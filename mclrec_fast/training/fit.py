@@ -34,7 +34,7 @@ from .interrupt import StopRequest
 from .keeper import InDirectory, InMemory, Keeper
 from .loop import Training
 from .machine import all_cores, machine_for
-from .observers import Callback, EpochLines, MetricsFiles, Observers
+from .observers import Callback, EpochLines, MetricsFiles, Observers, require_callbacks
 from .report import final_report
 from .trackers import tracker_of
 
@@ -68,8 +68,9 @@ def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, A
         console.line(dataset.card.render())
         model = model_class(config.model.name)(config.model)
         path = out or default_path(dataset.name, config.model.name)
+        callbacks = tracker_of(config.train.tracker, path)
         with RunDirectory.create(path) as directory:
-            return _train(_Job(model, dataset, config, device, console), directory, ())
+            return _train(_Job(model, dataset, config, device, console), directory, callbacks)
 
 
 def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str, Any]:
@@ -101,7 +102,9 @@ def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str
             console.line(dataset.card.render())
             if config != before:
                 directory.write_config(config)
-            return _train(_Job(model, dataset, config, device, console), directory, (), state)
+            callbacks = tracker_of(config.train.tracker, path)
+            job = _Job(model, dataset, config, device, console)
+            return _train(job, directory, callbacks, state)
 
 
 def fit_in_python(
@@ -123,16 +126,18 @@ def fit_in_python(
     configuration.require_an_end(dataset.config, training)
     if model.item_ids is not None:
         require_items(model, dataset)
+    require_callbacks(callbacks)
+    path = None if run is None else Path(run)
+    callbacks = [*callbacks, *tracker_of(train.tracker, path)]
     config = Config(dataset.config, model.options, train)
     console = Console() if verbose else Console.silent()
     with machine_for(train) as device:
         job = _Job(model, dataset, config, device, console)
-        if run is None:
+        if path is None:
             if again:
                 raise InputError("fit: resume=True needs run=DIR, the run to go on with")
             _train(job, None, callbacks)
             return
-        path = Path(run)
         if not again:
             with RunDirectory.create(path, "run") as directory:
                 _train(job, directory, callbacks)
@@ -227,7 +232,6 @@ def _train(
         console.attach(directory.log)
         console.line(f"run: {directory.path}")
         begin_run(directory, config, dataset)
-    tracker = tracker_of(train.tracker, None if directory is None else directory.path)
     if model.item_ids is None:
         model.start(dataset.log.item_ids, train.seed)
     model.to(device)
@@ -258,7 +262,7 @@ def _train(
         valid=SampleTable.of(dataset, "valid", length, device),
         progress=progress,
         keeper=keeper,
-        observers=Observers(own, (*callbacks, *tracker), keeper.way_on),
+        observers=Observers(own, callbacks, keeper.way_on),
         console=console,
         stop=StopRequest(),
     )

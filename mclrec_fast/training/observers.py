@@ -49,6 +49,19 @@ class Callback:
         """After the final evaluation: what result.json holds."""
 
 
+def require_callbacks(callbacks: Iterable[object]) -> None:
+    """Refuse what cannot be told of events.
+
+    Raises:
+        TypeError: one of them is no `Callback`.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks: {callback!r} is not a Callback; subclass mclrec_fast.Callback"
+            )
+
+
 class Observers(Callback):
     """Tells several, in order."""
 
@@ -61,11 +74,6 @@ class Observers(Callback):
             remedy: how to go on after that.
         """
         self._own, self._callbacks, self._remedy = tuple(own), tuple(callbacks), remedy
-        for callback in self._callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    f"callbacks: {callback!r} is not a Callback; subclass mclrec_fast.Callback"
-                )
 
     def _tell(self, event: str, *arguments: Any) -> None:
         for observer in self._own:

@@ -40,8 +40,12 @@ class TensorBoard(Callback):
 
     def __init__(self, directory: str | Path | None = None) -> None:
         """Into this directory (default: runs/tensorboard)."""
-        module = _library("torch.utils.tensorboard", "tensorboard")
-        self._writer = module.SummaryWriter(str(directory or "runs/tensorboard"))
+        self._module = _library("torch.utils.tensorboard", "tensorboard")
+        self._directory = str(directory or "runs/tensorboard")
+
+    def started(self, config: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+        """See `Callback`."""
+        self._writer = self._module.SummaryWriter(self._directory)
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         """See `Callback`."""
