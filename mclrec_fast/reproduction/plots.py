@@ -26,6 +26,7 @@ _STYLE = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "svg.hashsalt": "mclrec_fast",
+    "svg.fonttype": "path",
 }
 
 
@@ -64,7 +65,9 @@ def draw(
     from matplotlib.figure import Figure as Canvas
 
     rows = {figure.row for figure in figures.figures}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # whatever this process or this user has set
+        matplotlib.rcParams.update(_STYLE)
         height = 1.3 + 0.32 * len(rows) if table.picture == "dots" else 3.4
         canvas = Canvas(figsize=(8.0, height), layout="constrained")
         panels = canvas.subplots(1, len(SHOWN), sharey=table.picture == "dots")
