@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import _files
-from .errors import InputError, RunError
+from ._outputs import write_file
+from .errors import InputError
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 MARKS = ("o", "s", "^", "D", "v", "x")
@@ -63,18 +63,3 @@ def save(figure: Any, out: Path, name: str) -> list[Path]:
         paths.append(out / f"{name}.{kind}")
         write_file(paths[-1], content.getvalue())
     return paths
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replaces a file, all or nothing.
-
-    Raises:
-        RunError: the disk is full or refuses.
-    """
-    try:
-        _files.write_atomically(path, content)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; the runs are kept: give the same "
-            "command again"
-        ) from error

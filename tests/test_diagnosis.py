@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,7 @@ def test_bad_input(
 def test_pictures_need_matplotlib_and_figures_do_not(
     runs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(Exception, match="mclrec_fast\\[plots\\]"):
         require_matplotlib()
     assert diagnose.main([str(runs / "sasrec")]) == 0

@@ -351,39 +351,41 @@ def test_results_of_other_settings(
     assert tree(out) == before
 
 
-def test_runs_that_are_older_than_a_key_are_known(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    """A key that a later version knows counts as its default, for finished and unfinished runs."""
+@pytest.fixture
+def one_seed(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A small table, made here in `out`; the words that make it again."""
     place = tmp_path / "a"
     place.mkdir()
     (tmp_path / "log.txt").write_bytes(log.read_bytes())
     monkeypatch.chdir(place)
     argv = words("sparsity", "--seeds", "1", epochs=1)
     assert verb.main(argv) == 0
-    run = place / "out/runs/sasrec-seed1"
-    tables = {path: path.read_bytes() for path in place.glob("out/sparsity.*")}
+    return argv
+
+
+def test_runs_that_are_older_than_a_key_are_known(
+    one_seed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that a later version knows counts as its default, for finished and unfinished runs."""
+    run = Path("out/runs/sasrec-seed1")
+    tables = {path: path.read_bytes() for path in Path("out").glob("sparsity.*")}
     config = json.loads((run / "config.json").read_text())
     for later in LATER:
         for part in config.values():
             part.pop(later, None)
     (run / "config.json").write_text(json.dumps(config))
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "start", None)
+        patch.setattr(fit, "resume", None)
+        assert verb.main(one_seed) == 0  # all are finished
     (run / "result.json").unlink()
-    assert verb.main(argv) == 0
+    assert verb.main(one_seed) == 0
     assert (run / "result.json").exists()
-    assert {path: path.read_bytes() for path in place.glob("out/sparsity.*")} == tables
+    assert {path: path.read_bytes() for path in Path("out").glob("sparsity.*")} == tables
 
 
-def test_a_damaged_results_folder(
-    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
-    place = tmp_path / "a"
-    place.mkdir()
-    (tmp_path / "log.txt").write_bytes(log.read_bytes())
-    monkeypatch.chdir(place)
-    argv = words("sparsity", "--seeds", "1", epochs=1)
-    assert verb.main(argv) == 0
-    run = place / "out/runs/sasrec-seed1"
+def test_a_damaged_results_folder(one_seed: list[str], capsys: Capture) -> None:
+    run = Path("out/runs/sasrec-seed1")
     kept = {name: (run / name).read_bytes() for name in ("config.json", "data.json")}
     for name, content, said in (
         ("config.json", b"[1]", "not a JSON object"),
@@ -395,7 +397,7 @@ def test_a_damaged_results_folder(
         if content is not None:
             (run / name).write_bytes(content)
         capsys.readouterr()
-        assert verb.main(argv) == 2
+        assert verb.main(one_seed) == 2
         assert said in capsys.readouterr().err
         for of, content in kept.items():
             (run / of).write_bytes(content)

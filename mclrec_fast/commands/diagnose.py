@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..diagnosis import SAMPLES
 from ..errors import InputError
 from . import cli
 
@@ -31,7 +32,10 @@ def parser() -> cli.Parser:
         "--split", metavar="|".join(_SPLITS), default="test", help="whose samples (default: test)"
     )
     parser.add_argument(
-        "--samples", metavar="N", default="2048", help="how many are drawn (default: 2048)"
+        "--samples",
+        metavar="N",
+        default=str(SAMPLES),
+        help=f"how many are drawn (default: {SAMPLES})",
     )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, help="write pictures and diagnosis.json there"
@@ -52,8 +56,9 @@ def verb(argv: Sequence[str] | None) -> None:
         raise InputError(f"--samples {arguments.samples!r}: expected a whole number from 2")
     given = cli.collect(arguments)
     names = _names(arguments.runs)
+    from .._outputs import write_file
     from ..console import Console
-    from ..pictures import require_matplotlib, write_file
+    from ..pictures import require_matplotlib
 
     if arguments.out is not None:
         require_matplotlib()

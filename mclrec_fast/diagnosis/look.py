@@ -13,10 +13,7 @@ from ..evaluation import evaluating
 from ..models.base import Model, Pass
 from ..ops.philox import shuffle_order
 from ..sampling import SampleTable
-from . import geometry
-
-SAMPLES = 2048
-"""How many samples are looked at, at most: pairs grow with the square."""
+from . import SAMPLES, geometry
 
 PAIRS = (("h", "target"), ("h1", "h2"), ("z1", "z2"), ("h1", "z1"), ("h2", "z2"))
 """What belongs together: a representation and its target's item; the two views of one history;

@@ -4,6 +4,7 @@ To add one, write a file with a `Loss` in it and add its line here. Holds no tor
 command line can say what there is at once.
 """
 
+import functools
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ LOSSES = {
 """Every loss by its name, the name of its file; the first is the default."""
 
 
+@functools.cache
 def find_loss(name: str) -> "Loss":
     """The loss of that name, one of `LOSSES`."""
     loss: Loss = import_module(f".{name}", __name__).LOSS

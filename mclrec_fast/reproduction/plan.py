@@ -140,9 +140,8 @@ def is_finished(run: Planned, out: Path, dataset: Dataset) -> bool:
     for part in _mapping(path / CONFIG).values():
         there |= part if isinstance(part, dict) else {}
     for name, value in _flat(run.resolved).items():
-        kept = there.get(
-            name, keys_of(run.row.model)[name].default
-        )  # a key may be younger than the run
+        # A key may be younger than the run.
+        kept = there.get(name, keys_of(run.row.model)[name].default)
         kept = tuple(kept) if isinstance(kept, list) else kept
         if name not in _FREE and kept != value:
             raise InputError(_of_others(path, f"{name} = {show(kept)}, not {show(value)}"))

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .._outputs import write_file
 from ..comparison import LEVEL, RESAMPLES, cells_of
 from ..console import Console
 from ..data import Dataset
 from ..metrics import PROTOCOLS
-from ..pictures import write_file
 from ..runs.directory import RESULT, read_json
 from . import published
 from .figures import METRICS, Figure, Figures
