@@ -30,6 +30,11 @@ class CL4SRec(EncoderModel):
         """Histories and both views of each, 3B sequences."""
         return sample_views(table, index, at, self.options)
 
+    def views(self, batch: Batch, at: Pass) -> dict[str, Tensor]:
+        """Both encoded views."""
+        h1, h2 = self.represent(batch.views(), at).chunk(2)
+        return {"h1": h1, "h2": h2}
+
     def updates(self) -> list[Update]:
         """One, of everything."""
         return [Update("encoder", ("encoder",), self.objective, self.objective_by_hand)]

@@ -62,6 +62,12 @@ class MCLRec(EncoderModel):
         """Histories and both views of each, 3B sequences."""
         return sample_views(table, index, at, self.options)
 
+    def views(self, batch: Batch, at: Pass) -> dict[str, Tensor]:
+        """Both encoded views, and what the augmenters make of them."""
+        h1, h2 = self.represent(batch.views(), at).chunk(2)
+        z1, z2 = self.augmenter_1(h1, at.backend), self.augmenter_2(h2, at.backend)
+        return {"h1": h1, "h2": h2, "z1": z1, "z2": z2}
+
     def updates(self) -> list[Update]:
         """The stages of Algorithm 1.
 

@@ -21,6 +21,7 @@ Resolve = Callable[[dict[str, Given]], Resolved]
 _FREE = (
     "data", "reader", "user_ids", "threads", "device", "backend", "cuda_graphs", "eval_batch_size",
     "checkpoint_steps", "tracker",
+    "diagnose_every",
 )  # fmt: skip
 """Keys in which a run that is there may differ: where the file lies, and who computes."""
 

@@ -12,6 +12,7 @@ from ..config import Config, to_dict
 CHANGEABLE = (
     "data", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend", "tf32",
     "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
+    "diagnose_every",
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
 
