@@ -19,7 +19,6 @@ from .objective import (
     augmenter_objective,
     contrast_losses,
     encoder_objective,
-    recommendation_loss,
 )
 from .options import MCLRecOptions
 from .stock import stock
@@ -94,7 +93,7 @@ class MCLRec(EncoderModel):
     def _encoder_objective(self, batch: Batch, at: Pass) -> Losses:
         """L0 of the histories and their views."""
         h0, h1, h2 = self.represent(batch.sequences, at).chunk(3)
-        rec = recommendation_loss(h0, self.items(), batch.targets, at.backend)
+        rec = self.loss(h0, self.items(), batch.targets, at)
         terms = self._contrast(h1, h2, at)
         total = encoder_objective(rec, terms, self.options)
         return {"rec": rec, **terms._asdict(), "total": total}
@@ -119,7 +118,7 @@ class _Kernels:
 
     def __init__(self, model: MCLRec) -> None:
         """For this model; the constants of the objectives are made once."""
-        self._encoder, self._options = model.encoder, model.options
+        self._encoder, self._options, self._loss = model.encoder, model.options, model.loss
         self._weights_1, self._weights_2 = (
             list(augmenter.parameters()) for augmenter in (model.augmenter_1, model.augmenter_2)
         )
@@ -140,8 +139,8 @@ class _Kernels:
         seen = Encoded.by_kernels(
             self._encoder, batch.sequences, at.seed, at.update, save=True
         )  # [3B, D]
-        rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
-            seen.h[:size], seen.weights[0], batch.targets, True, True
+        rec, grad_h, grad_items = self._loss.by_hand(
+            seen.h[:size], seen.weights[0], batch.targets, at
         )
         terms, grad_views, of_augmenters = self._contrast(
             seen.h[size:], self._in_encoder, of_views=True, of_augmenters=with_augmenters
