@@ -20,8 +20,13 @@ def load(path: str | os.PathLike[str], *, device: str = "cpu") -> Model:
 
 
 def evaluate(
-    model: Model | str | os.PathLike[str], dataset: Dataset, **settings: Any
+    model: Model | str | os.PathLike[str],
+    data: Dataset | str | os.PathLike[str],
+    *,
+    targets: str | None = None,
+    past: Dataset | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """The ranking metrics of a model, or of the run in a directory; see `Model.evaluate`."""
     found = model if isinstance(model, Model) else load(model)
-    return found.evaluate(dataset, **settings)
+    return found.evaluate(data, targets=targets, past=past, **settings)

@@ -171,6 +171,11 @@ class Config:
 
 
 SECTIONS = ("data", "model", "train")
+LOG_KEYS = (
+    "data", "format", "user_col", "item_col", "time_col", "rating_col", "then_by", "columns",
+    "header", "ignore_times",
+)  # fmt: skip
+"""What may be said of another log than the one a run was made with."""
 
 
 @functools.cache

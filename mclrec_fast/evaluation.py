@@ -7,6 +7,7 @@ repeats the history cannot be reached and counts as a miss. The ranking itself i
 nothing here sees a [users, items] matrix.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .config import TrainConfig, options_from
-from .data import Dataset
+from .config import DataConfig, TrainConfig, options_from
+from .data import Dataset, InteractionLog, Samples, load_other
+from .data.other import Asked, Known, Past, ask, in_numbers_of, samples_left
 from .errors import InputError, RunError
 from .metrics import Ints, list_metrics, metrics
 from .models.base import Model, Pass
@@ -169,39 +171,132 @@ def measure(
     Raises:
         RunError: a score is not finite.
     """
-    floor = Popularity()
-    floor.start(dataset.log.item_ids, 0)
-    floor.learn(dataset)
-    floor.to(model.device)
+    parts = {name: getattr(dataset.split, name) for name in SPLITS}
     counts = dataset.training_counts()
-    result: dict[str, Any] = dict.fromkeys(SPLITS)
-    of_floor: dict[str, Any] = dict.fromkeys(SPLITS)
+    return measure_samples(
+        model, dataset.log, parts, counts, train, keep=keep, after_batch=after_batch
+    )
+
+
+def measure_samples(
+    model: Model,
+    log: InteractionLog,
+    parts: Mapping[str, Samples | None],
+    counts: NDArray[np.float32] | None,
+    train: TrainConfig,
+    *,
+    keep: Callable[[str, Ranks], None] = lambda _name, _ranks: None,
+    after_batch: Callable[[int], None] = lambda _done: None,
+) -> dict[str, Any]:
+    """The same for any samples of a log in the model's item numbers.
+
+    Args:
+        model: what is measured, on the device it lies on.
+        log: the interactions.
+        parts: the samples by the names that the result has them under.
+        counts: how often training saw each item, [V]; without it there is no popularity floor
+            and no word on the lists.
+        train: the cut-offs, the backend and the batch size of ranking.
+        keep: receives each part's name and the model's ranks.
+        after_batch: called with the number of samples of each batch that the model has ranked.
+
+    Raises:
+        RunError: a score is not finite.
+    """
+    systems: list[tuple[Model, dict[str, Any]]] = [(model, dict.fromkeys(parts))]
+    if counts is not None:
+        floor = Popularity()
+        floor.start(log.item_ids, 0)
+        floor.popularity.copy_(torch.from_numpy(counts))
+        systems.append((floor.to(model.device), dict.fromkeys(parts)))
     size, backend = train.eval_batch_size, train.backend
-    for name in SPLITS:
-        table = SampleTable.of(dataset, name, model.options.max_length, model.device)
-        if table is None:
+    for name, samples in parts.items():
+        if samples is None:
             continue
-        for who, place, tell in ((model, result, after_batch), (floor, of_floor, _say_nothing)):
+        table = SampleTable(log, samples, model.options.max_length, model.device)
+        for who, place in systems:
+            tell = after_batch if who is model else _say_nothing
             ranks = rank_samples(who, table, batch_size=size, backend=backend, after_batch=tell)
             if who is model:
                 keep(name, ranks)
-            longest = min(max(train.cutoffs), model.n_classes - 1)
-            lists = best_items(who, table, longest, batch_size=size, backend=backend)
-            place[name] = summary(ranks, train.cutoffs) | {
-                "lists": list_metrics(lists, counts, train.cutoffs)
-            }
-    return result | {"popularity": of_floor}
+            place[name] = summary(ranks, train.cutoffs)
+            if counts is not None:
+                longest = min(max(train.cutoffs), model.n_classes - 1)
+                lists = best_items(who, table, longest, batch_size=size, backend=backend)
+                place[name]["lists"] = list_metrics(lists, counts, train.cutoffs)
+    return systems[0][1] | {"popularity": systems[1][1] if counts is not None else None}
 
 
 def _say_nothing(_done: int) -> None:
     pass
 
 
-def evaluate_model(model: Model, dataset: Dataset, settings: Mapping[str, Any]) -> dict[str, Any]:
+def evaluate_model(
+    model: Model,
+    data: "Dataset | str | os.PathLike[str]",
+    targets: str | None,
+    past: "Dataset | None",
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
     """See `Model.evaluate`."""
     model.require_weights()
-    require_items(model, dataset)
-    return measure(model, dataset, options_from(TrainConfig, settings, "evaluate"))
+    assert model.item_ids is not None
+    train = options_from(TrainConfig, settings, "evaluate")
+    if not isinstance(data, Dataset):
+        data, targets = load_other(DataConfig(data=os.fspath(data))), targets or "last"
+    if past is not None:
+        targets = targets or "last"
+    if targets is not None:
+        before = None if past is None else past_of(past, model.item_ids)
+        asked = ask(data.log, model.item_ids, targets=targets, before=before)
+        return measure_other(model, asked, before, train)
+    if same_items(model, data):
+        return measure(model, data, train)
+    log, kept = in_numbers_of(data.log, model.item_ids)
+    left = {name: samples_left(getattr(data.split, name), data.log, kept) for name in SPLITS}
+    parts = {name: samples if samples and samples.size else None for name, samples in left.items()}
+    if not any(parts.values()):
+        require_items(model, data)
+    known = Known(
+        rows=data.log.n_interactions,
+        known_rows=log.n_interactions,
+        items=data.log.n_items,
+        known_items=len(np.unique(log.items)),
+        users=data.log.n_users,
+    )
+    counts = past_of(data, model.item_ids).counts()
+    return measure_samples(model, log, parts, counts, train) | {"known": known.to_dict()}
+
+
+def past_of(dataset: Dataset, item_ids: NDArray[Any]) -> Past:
+    """The log that a model learned from, in its item numbers; rows of other items are left out."""
+    log, kept = in_numbers_of(dataset.log, item_ids)
+    trained = np.zeros(log.n_users, np.int64)
+    np.maximum.at(trained, dataset.split.train.users, dataset.split.train.ends.astype(np.int64) + 1)
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+    first = dataset.log.offsets[:-1]
+    return Past(log, before[first + trained] - before[first])
+
+
+def measure_other(
+    model: Model,
+    asked: Asked,
+    before: Past | None,
+    train: TrainConfig,
+    after_batch: Callable[[int], None] = lambda _done: None,
+) -> dict[str, Any]:
+    """The metrics on another log: under `test`, and what of the log the model knows as `known`."""
+    counts = None if before is None else before.counts()
+    parts: dict[str, Samples | None] = {"valid": None, "test": asked.samples}
+    found = measure_samples(model, asked.log, parts, counts, train, after_batch=after_batch)
+    return found | {"known": asked.known.to_dict()}
+
+
+def same_items(model: Model, dataset: Dataset) -> bool:
+    """Whether a data set's items are those that a model knows, in the same order."""
+    mine, theirs = model.item_ids, dataset.log.item_ids
+    assert mine is not None
+    return len(mine) == len(theirs) and bool(np.all(mine[1:] == theirs[1:]))
 
 
 def require_items(model: Model, dataset: Dataset) -> None:
@@ -212,7 +307,7 @@ def require_items(model: Model, dataset: Dataset) -> None:
     """
     mine, theirs = model.item_ids, dataset.log.item_ids
     assert mine is not None
-    if len(mine) == len(theirs) and bool(np.all(mine[1:] == theirs[1:])):
+    if same_items(model, dataset):
         return
     text = f"the model knows {len(mine) - 1} items, {dataset.log.source} has {len(theirs) - 1}"
     if len(mine) == len(theirs):

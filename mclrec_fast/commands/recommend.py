@@ -10,12 +10,11 @@ import io
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import _files
-from ..config import DEFAULT_K, KEYS, Config, DataConfig
+from ..config import DEFAULT_K, KEYS, LOG_KEYS
 from ..config_keys import Given
 from ..errors import InputError, RunError
 from . import cli
@@ -23,13 +22,6 @@ from . import cli
 if TYPE_CHECKING:
     from ..recommender import Recommendations
 
-# What of the log the options may say; the rest is as the run has it, except that no user and no
-# item is too rare to be asked about.
-_LOG_KEYS = (
-    "data", "format", "user_col", "item_col", "time_col", "rating_col", "then_by", "columns",
-    "header", "ignore_times",
-)  # fmt: skip
-_ALSO_OF_THE_RUN = ("min_rating", "dedupe", "reader")
 _MACHINE_KEYS = ("backend", "threads", "device")
 
 
@@ -50,7 +42,7 @@ def parser() -> cli.Parser:
         "--include-seen", action="store_true", help="recommend items of the history, too"
     )
     parser.add_argument("--out", metavar="FILE", type=Path, help="write there, not to stdout")
-    cli.add_config_options(parser, keys=(*_LOG_KEYS, *_MACHINE_KEYS))
+    cli.add_config_options(parser, keys=(*LOG_KEYS, *_MACHINE_KEYS))
     return parser
 
 
@@ -61,7 +53,7 @@ def verb(argv: Sequence[str] | None) -> None:
     if arguments.k < 1:
         raise InputError(f"--k must be at least 1, not {arguments.k}")
     _check_out(arguments.out)
-    of_log = [key.option for name, key in KEYS.items() if name in _LOG_KEYS and name in given]
+    of_log = [key.option for name, key in KEYS.items() if name in LOG_KEYS and name in given]
     if arguments.history and of_log:
         raise InputError(f"--history and {of_log[0]} contradict each other: give one of them")
     text = _recommend(arguments, given)
@@ -88,9 +80,9 @@ def _check_out(path: Path | None) -> None:
 def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
     """The CSV; what was passed over is said on stderr."""
     from ..console import Console
-    from ..data import load_log
     from ..recommender import Recommender
-    from ..runs.loading import load_run
+    from ..runs.loading import data_differs, load_run
+    from ..runs.other import read_other
     from ..training.fit import used_here
     from ..training.machine import machine_for
 
@@ -108,7 +100,11 @@ def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
                 found = recommender.recommend([arguments.history], k, exclude_seen=exclude_seen)
             else:
                 with console.waiting("reading the log"):
-                    log = load_log(_log_config(config, given), threads=train.threads)
+                    dataset = read_other(arguments.run, config, given)
+                log = dataset.log
+                differs = "" if "data" in given else data_differs(arguments.run, dataset)
+                if differs:
+                    console.line(f"note: {differs}; recommending to what it holds now")
                 with console.progress("recommending", log.n_users) as advance:
                     found = recommender.recommend_log(
                         log, k, exclude_seen=exclude_seen, after_batch=advance
@@ -120,20 +116,6 @@ def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
     if nothing:
         console.line(f"nothing to recommend for {nothing} of {len(found.items)} histories")
     return _csv(found)
-
-
-def _log_config(config: Config, given: Mapping[str, Given]) -> DataConfig:
-    """Which log to read, and how: the run's own without --data."""
-    if "data" not in given:
-        if given.keys() & set(_LOG_KEYS):
-            name = next(name for name in _LOG_KEYS if name in given)
-            raise InputError(
-                f"{given[name].origin} needs --data FILE: the run's log stays as it is"
-            )
-        return config.data
-    kept = {name: getattr(config.data, name) for name in (*_LOG_KEYS, *_ALSO_OF_THE_RUN)}
-    said = {name: given[name].value for name in _LOG_KEYS if name in given}
-    return replace(DataConfig(), holdout="none", **(kept | said))
 
 
 def _csv(found: "Recommendations") -> str:

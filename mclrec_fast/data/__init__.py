@@ -1,7 +1,7 @@
 """Interaction logs: files, frames and named data sets in; CSR logs and samples out."""
 
 from .card import DataCard
-from .dataset import Dataset, LogWarning, load_dataset, load_log
+from .dataset import Dataset, LogWarning, load_dataset, load_other
 from .ids import IdIndex, RunIds, load_ids, save_ids
 from .log import InteractionLog, match_items
 from .named import DATASETS, recommended_settings
@@ -25,7 +25,7 @@ __all__ = [
     "generate",
     "load_dataset",
     "load_ids",
-    "load_log",
+    "load_other",
     "match_items",
     "recommended_settings",
     "save_ids",

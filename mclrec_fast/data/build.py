@@ -21,6 +21,7 @@ class Filters:
 
     Attributes:
         min_rating: keep rows rated at least this.
+        ratings_needed: False lets a table without ratings be read whole.
         dedupe: "first" keeps an item once per user, the earliest; "exact" keeps the first of rows
             that are equal in all columns that are read; "none" keeps all.
         min_user: keep users with at least so many interactions.
@@ -31,6 +32,7 @@ class Filters:
     dedupe: str = "none"
     min_user: int = 0
     min_item: int = 0
+    ratings_needed: bool = True
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,9 @@ class DataCard:
             ("lengths", self._length_text()),
             ("times", self.times),
             *self._filter_rows(),
-            ("samples", self._sample_text()),
         ]
+        if self.train_samples or self.valid_samples or self.test_samples:
+            rows.append(("samples", self._sample_text()))
         if self.dropped_users:
             rows.append(("dropped", f"{_number(self.dropped_users)} {self._dropped_text()}"))
         rows += [("note", note) for note in self.notes]

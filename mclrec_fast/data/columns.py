@@ -7,7 +7,7 @@ events is that of the rows: what was taken, and what might have been, is said.
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
 
@@ -29,6 +29,7 @@ _DURATIONS = frozenset(
     "load loading wait waiting total avg average mean duration remaining".split()
 )
 
+NO_RATINGS = "no ratings here, so every row is read, whatever --min-rating the run was made with"
 DATE, EPOCH, NUMBER, OTHER = "date", "epoch", "number", "other"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _MAX_NUMBER = 1024
@@ -49,7 +50,8 @@ class ColumnNames:
     """The columns the user named; None lets the format decide. `use_time` False wants no times.
 
     A column is named, or counted from 1. `names` are those of a file that has none (or, where
-    `header` is "yes", none that are wanted).
+    `header` is "yes", none that are wanted). `soft` are parts whose names may not be met: another
+    log's, for which the usual names are good enough, and without ratings or ties if need be.
     """
 
     user: str | None = None
@@ -60,6 +62,31 @@ class ColumnNames:
     then: str | None = None
     names: tuple[str, ...] | None = None
     header: str = "auto"
+    soft: frozenset[str] = frozenset()
+
+    def fitting(self, names: Sequence[str]) -> "ColumnNames":
+        """The same without the soft names that are not among a table's."""
+
+        def there(part: str, name: str | None) -> str | None:
+            gone = part in self.soft and name is not None and by_name(names, name) < 0
+            return None if gone else name
+
+        return replace(
+            self,
+            user=there("user", self.user),
+            item=there("item", self.item),
+            time=there("time", self.time),
+            rating=there("rating", self.rating),
+            then=there("then", self.then),
+        )
+
+    def hard(self) -> "ColumnNames":
+        """The same without its soft parts, for what has no columns to name."""
+        return replace(
+            self.fitting(()),
+            names=None if "names" in self.soft else self.names,
+            header="auto" if "header" in self.soft else self.header,
+        )
 
     def given(self) -> dict[str, str]:
         """The named ones by option."""
@@ -267,9 +294,14 @@ def pick_columns(
     Raises:
         InputError: a column is missing, named twice or given two parts.
     """
+    columns = columns.fitting(names)
     user = find_column(place, names, columns.user, USER_NAMES, "--user-col", "the user ids")
     item = find_column(place, names, columns.item, ITEM_NAMES, "--item-col", "the item ids")
     picked = Picked(user, item)
+    if need_rating and "rating" in columns.soft and columns.rating is None:
+        need_rating = match_any(names, RATING_NAMES) >= 0
+        if not need_rating:
+            picked.warnings.append(NO_RATINGS)
     if need_rating or columns.rating is not None:
         picked.rating = find_column(
             place, names, columns.rating, RATING_NAMES, "--rating-col", "the ratings"

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from .columns import ColumnNames
 from .frame import frame_table
 from .log import InteractionLog, content_digest
 from .logfile import Request, Rows, read_log
-from .samples import Split, split, training_counts
+from .samples import Samples, Split, split, training_counts
 from .source import STDIN
 from .synthetic import SyntheticConfig, generate
 from .table import Table
@@ -119,7 +119,10 @@ def _with_options(config: DataConfig, options: Mapping[str, Any]) -> DataConfig:
     return replace(config, **options)
 
 
-def _column_names(config: DataConfig) -> ColumnNames:
+NOTHING_SOFT: frozenset[str] = frozenset()
+
+
+def _column_names(config: DataConfig, soft: frozenset[str] = NOTHING_SOFT) -> ColumnNames:
     if config.ignore_times and config.time_col is not None:
         raise InputError("--ignore-times and --time-col contradict each other")
     if config.ignore_times and config.then_by is not None:
@@ -136,13 +139,16 @@ def _column_names(config: DataConfig) -> ColumnNames:
         config.then_by,
         names,
         config.header,
+        soft,
     )
 
 
-def _filters(config: DataConfig) -> Filters:
+def _filters(config: DataConfig, soft: frozenset[str] = NOTHING_SOFT) -> Filters:
     if config.dedupe not in ("none", "first", "exact"):
         raise InputError(f"dedupe is {config.dedupe!r}, expected none, first or exact")
-    return Filters(config.min_rating, config.dedupe, config.min_user, config.min_item)
+    return Filters(
+        config.min_rating, config.dedupe, config.min_user, config.min_item, "rating" not in soft
+    )
 
 
 def file_sha256(path: Path) -> str:
@@ -179,17 +185,17 @@ def _warn(source: str, texts: list[str]) -> None:
         warnings.warn(f"{source}: {text}", LogWarning, stacklevel=4)
 
 
-def _load_file(data: str, config: DataConfig, threads: int) -> _Loaded:
-    rows = read_log(data, _request(config, threads))
+def _load_file(data: str, config: DataConfig, threads: int, soft: frozenset[str]) -> _Loaded:
+    rows = read_log(data, _request(config, threads, soft))
     source = "standard input" if data == STDIN else data
     _warn(source, rows.warnings)
     return _from_rows(rows, source)
 
 
-def _request(config: DataConfig, threads: int) -> Request:
+def _request(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> Request:
     return Request(
         config.format,
-        _column_names(config),
+        _column_names(config, soft),
         config.min_rating is not None,
         config.reader,
         threads,
@@ -223,16 +229,28 @@ def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
 
 
 def _finish(
-    loaded: _Loaded, config: DataConfig, batch_size: int | None, threads: int = 1
+    loaded: _Loaded,
+    config: DataConfig,
+    batch_size: int | None,
+    threads: int = 1,
+    soft: frozenset[str] | None = None,
 ) -> Dataset:
+    """The data set of a table; where `soft` says how it is read, one without samples."""
     loaded.notes += tuple(census.notes_on_table(loaded.table, dict(loaded.columns)))
-    log, removed = _filtered_log(loaded, config, threads)
-    parts = split(
-        log,
-        config.holdout,
-        valid_fraction=config.valid_fraction,
-        test_fraction=config.test_fraction,
-    )
+    filters = _filters(config, soft or NOTHING_SOFT)
+    if loaded.table.ratings is None and not filters.ratings_needed:
+        filters = replace(filters, min_rating=None)
+    log, removed = _filtered_log(loaded, filters, threads)
+    if soft is None:
+        parts = split(
+            log,
+            config.holdout,
+            valid_fraction=config.valid_fraction,
+            test_fraction=config.test_fraction,
+        )
+    else:
+        nothing = Samples(np.empty(0, np.int32), np.empty(0, np.int32))
+        parts = Split(nothing, None, None, 0, "none")
     findings = census.find(log, parts, census.take(log, loaded.reader, threads))
     card = make_card(
         log,
@@ -240,7 +258,7 @@ def _finish(
         _origin(loaded, log, parts, findings, config),
         findings,
         batch_size=batch_size or TrainConfig().batch_size,
-        filters=_filters(config),
+        filters=filters,
         removed=removed,
     )
     return Dataset(log, parts, card, config, loaded.recommended)
@@ -270,9 +288,9 @@ def _origin(
 
 
 def _filtered_log(
-    loaded: _Loaded, config: DataConfig, threads: int
+    loaded: _Loaded, filters: Filters, threads: int
 ) -> tuple[InteractionLog, Removed]:
-    removed = apply_filters(loaded.table, _filters(config), loaded.source)
+    removed = apply_filters(loaded.table, filters, loaded.source)
     csr = reader.group_rows(loaded.table, loaded.reader, threads)
     log = build_log(csr, loaded.table, loaded.sha256, loaded.source)
     return log if log.sha256 else replace(log, sha256=content_digest(log)), removed
@@ -333,22 +351,30 @@ def load_dataset(
     return _finish(_load(config, threads), config, batch_size, threads)
 
 
-def load_log(config: DataConfig, *, threads: int | None = None) -> InteractionLog:
-    """The filtered log that a configuration names, for users who need no split.
+def load_other(
+    config: DataConfig, soft: Iterable[str] = (), *, threads: int | None = None
+) -> Dataset:
+    """A log that nothing is trained on: filtered, without samples, users of any length.
+
+    Args:
+        config: what to load.
+        soft: parts of it ("user", "item", "time", "then", "rating", "names", "header") that the
+            log need not have as they are named: the usual names do, and ratings may be missing.
+        threads: threads the reader may use (None: all cores).
 
     Raises:
         InputError: anything wrong with the file, the options or the download.
     """
-    threads = threads or os.cpu_count() or 1
-    return _filtered_log(_load(config, threads), config, threads)[0]
+    threads, parts = threads or os.cpu_count() or 1, frozenset(soft)
+    return _finish(_load(config, threads, parts), config, None, threads, parts)
 
 
-def _load(config: DataConfig, threads: int) -> _Loaded:
+def _load(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> _Loaded:
     if config.data is not None and config.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
     _refuse_idle_options(config)
     if config.data is not None:
-        return _load_file(config.data, config, threads)
+        return _load_file(config.data, config, threads, soft)
     name = config.dataset or DEFAULT_DATASET
     if name == "synthetic":
         return _load_synthetic(config)

@@ -6,7 +6,7 @@ Only the first lines are looked at. The readers get a `Layout` and never guess.
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
@@ -14,6 +14,7 @@ from .columns import (
     DATE,
     EPOCH,
     ITEM_NAMES,
+    NO_RATINGS,
     NUMBER,
     OTHER,
     USER_NAMES,
@@ -180,10 +181,12 @@ def detect_format(source: Source | Path, columns: ColumnNames) -> str:
     text = first.decode("utf-8", "replace")
     if any(_TYPED.match(field) for field in text.split("\t")):
         return "inter"
-    if columns.given() or _SEPARATOR_LINE.fullmatch(first):
+    if columns.hard().given() or _SEPARATOR_LINE.fullmatch(first):
         return "csv"
     delimiter = _pick_delimiter(looked.lines)
     fields = [field.strip(' \t"') for field in text.split(None if delimiter == " " else delimiter)]
+    if columns.user in fields or columns.item in fields:
+        return "csv"
     if match_any(fields, USER_NAMES) >= 0 and match_any(fields, ITEM_NAMES) >= 0:
         return "csv"
     one_token = len(text.split()) == 1 and len(fields) > 1
@@ -358,6 +361,10 @@ def _read_header(
     Raises:
         InputError: the columns have no names and none were given.
     """
+    header = match_any(fields, USER_NAMES) >= 0 or match_any(fields, ITEM_NAMES) >= 0
+    if "names" in columns.soft and columns.names is not None:
+        if header or len(columns.names) != len(fields):
+            columns = replace(columns, names=None, header="auto")
     if columns.names is not None:
         return _given_names(place, fields, columns, text)
     counted = [str(i + 1) for i in range(len(fields))]
@@ -482,12 +489,13 @@ def find_layout(
         return _inter_layout(source, columns, need_rating)
     if format in ("csv", "tsv"):
         return _csv_layout(source, format, columns, need_rating)
-    for option in columns.given():
+    for option in columns.hard().given():
         raise InputError(
             f"{option} means nothing for {source.name}: the {format} format has no header"
         )
     if format == "movielens":
         return _movielens_layout(source, columns, need_rating)
-    if need_rating:
+    if need_rating and "rating" not in columns.soft:
         raise InputError(f"{source.name}: --min-rating needs ratings, and the text format has none")
-    return Layout("text", "text", offset=_first_lines(source, skip_blank=False).offset)
+    said = (NO_RATINGS,) if need_rating else ()
+    return Layout("text", "text", offset=_first_lines(source, False).offset, warnings=said)

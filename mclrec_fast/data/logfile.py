@@ -88,7 +88,8 @@ def _read_parquet(source: Source, request: Request) -> Rows:
         raise InputError(
             f"{source.name}: parquet is read from a plain file only; write it to disk, unpacked"
         )
-    if request.columns.names is not None or request.columns.header != "auto":
+    hard = request.columns.hard()
+    if hard.names is not None or hard.header != "auto":
         raise InputError(f"{source.name}: --columns and --header are for text files, not parquet")
     rows = read_parquet(source.path, request.columns, request.need_rating)
     return Rows(

@@ -242,20 +242,39 @@ class Model(nn.Module):
         fit_in_python(self, dataset, run, resume, callbacks, verbose, training)
         return self
 
-    def evaluate(self, dataset: "Dataset", **settings: Any) -> dict[str, Any]:
-        """The ranking metrics on a data set's validation and test samples.
+    def evaluate(
+        self,
+        data: "Dataset | str | os.PathLike[str]",
+        *,
+        targets: str | None = None,
+        past: "Dataset | None" = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """The ranking metrics on a data set, or on any log.
+
+        Rows of items that the model does not know are passed over; users may be new.
 
         Args:
-            dataset: of the items that the model knows.
+            data: a data set, asked for its validation and test samples; or a file, which is read
+                as `Dataset.from_file` reads it and asked for the last item of each user.
+            targets: what a data set is asked for instead: "last", the last item of each user, or
+                "all", every item that something goes before.
+            past: the data set that the model learned from, whose histories go before those of
+                `data` unless that begins where they begin; an event of both counts once.
             settings: `cutoffs`, `backend` and `eval_batch_size` of `config.TrainConfig`.
 
         Returns:
-            `valid` and `test` (None where the data set has none), each with `samples`, and with
-            `unmasked` and `masked` metrics by name; `popularity` with the same of the floor.
+            `valid` and `test` (None where there is none), each with `samples`, and with `unmasked`
+            and `masked` metrics by name; `popularity` with the same of the floor, None where
+            nothing says how popular the items were in training. `known` says what part of
+            another log the model knows.
+
+        Raises:
+            InputError: the model knows none of the items, or there is nothing to ask for.
         """
         from ..evaluation import evaluate_model
 
-        return evaluate_model(self, dataset, settings)
+        return evaluate_model(self, data, targets, past, settings)
 
     def recommend(
         self,

@@ -163,14 +163,37 @@ def require_same_data(path: Path, dataset: Dataset) -> None:
     Raises:
         InputError: another file, or other item ids.
     """
+    differs = data_differs(path, dataset)
+    if differs:
+        raise InputError(
+            f"{differs}; to score the run on it as on any log: mclrec-fast evaluate {path} --data "
+            f"{dataset.log.source}"
+        )
+
+
+def data_differs(path: Path, dataset: Dataset) -> str:
+    """How data is not what the run at `path` was made with; "" where it is.
+
+    Raises:
+        InputError: the run's files are missing or damaged.
+    """
     before, log = read_card(path), dataset.log
     if before["sha256"] != log.sha256:
-        raise InputError(
-            f"{log.source} is not the data of {path}: its SHA-256 is {log.sha256}, "
-            f"the run was made with {before['source']}, {before['sha256']}"
+        since = before["source"] == log.source or Path(before["source"]).resolve() == Path(
+            log.source
+        )
+        what = (
+            f"{log.source} has changed since {path} was made"
+            if since
+            else f"{log.source} is not the data of {path}"
+        )
+        return (
+            f"{what}: its SHA-256 is {log.sha256}, the run was made with {before['source']}, "
+            f"{before['sha256']}"
         )
     if not np.array_equal(load_ids(path).item_ids, log.item_ids):
-        raise InputError(
+        return (
             f"{log.source} gives other items than {path} was made with, although the file "
             "is the same: were the run's files changed?"
         )
+    return ""

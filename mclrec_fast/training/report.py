@@ -109,8 +109,9 @@ def say_table(result: dict[str, Any], console: Console) -> None:
             for protocol in ("unmasked", "masked")
             for who, measured in (
                 (result["model"], result[name]),
-                ("popularity floor", result["popularity"][name]),
+                ("popularity floor", (result["popularity"] or {}).get(name)),
             )
+            if measured is not None
         ]
         targets, epoch = result[name]["samples"], result["best_epoch"]
         title = f"{name}: full ranking, {targets} targets, best epoch {epoch}"

@@ -106,14 +106,6 @@ def test_evaluate_finds_data_that_has_moved(finished: Path, log: Path, tmp_path:
     assert evaluate.main([str(finished), "--data", str(moved)]) == 0
 
 
-def test_evaluate_refuses_other_data(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = write_log(tmp_path / "other.txt", seed=1)
-    assert evaluate.main([str(finished), "--data", str(other)]) == 2
-    assert "is not the data of" in capsys.readouterr().err
-
-
 @pytest.mark.fast
 def test_json_is_the_only_thing_on_stdout(
     log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,0 +1,72 @@
+"""A log of one's own for a finished run: read as the run reads, scored with what the run knows.
+
+What the options do not say is as the run has it, except that no user and no item is too rare, that
+columns may have their usual names, and that ratings may be missing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ..config import LOG_KEYS, Config, DataConfig
+from ..config_keys import Given
+from ..data import Dataset, load_dataset, load_other
+from ..errors import InputError
+from .loading import data_differs, read_card
+
+_ALSO_OF_THE_RUN = ("min_rating", "dedupe", "reader")
+_IN_PYTHON = ("frame", "saved")
+_ONLY_PYTHON = "it was trained in Python, and only Python has its log"
+_PARTS = {
+    "user_col": "user", "item_col": "item", "time_col": "time", "rating_col": "rating",
+    "then_by": "then", "columns": "names", "header": "header",
+}  # fmt: skip
+
+
+def read_other(path: Path, config: Config, given: Mapping[str, Given]) -> Dataset:
+    """The log that `--data` names, or else that of the run at `path`; without samples.
+
+    Raises:
+        InputError: anything wrong with it; options for a log that is not named.
+    """
+    if "data" not in given:
+        name = next((name for name in LOG_KEYS if name in given), None)
+        if name is not None:
+            raise InputError(
+                f"{given[name].origin} needs --data FILE: the run's log stays as it is"
+            )
+        if read_card(path)["format"] in _IN_PYTHON:
+            raise InputError(f"{path}: {_ONLY_PYTHON}; give --data FILE")
+        return load_other(config.data, threads=config.train.threads)
+    kept = {name: getattr(config.data, name) for name in (*LOG_KEYS, *_ALSO_OF_THE_RUN)}
+    kept["format"] = "auto"  # another file may be of another kind
+    said = {name: given[name].value for name in LOG_KEYS if name in given}
+    for one, other in (("time_col", "ignore_times"), ("then_by", "ignore_times")):
+        if one in said and other not in said:
+            kept[other] = False
+        if said.get(other) and one not in said:
+            kept[one] = None
+    if kept["rating_col"] is not None and config.data.min_rating is None:
+        kept["rating_col"] = None
+    data = replace(DataConfig(), holdout="none", **(kept | said))
+    soft = [part for name, part in _PARTS.items() if name not in given]
+    return load_other(data, soft, threads=config.train.threads)
+
+
+class OwnLog(NamedTuple):
+    """A run's own log: the data set, or why it cannot be had."""
+
+    dataset: Dataset | None
+    why_not: str = ""
+
+
+def read_own(path: Path, config: Config) -> OwnLog:
+    """The log that the run at `path` was made with, where it still is what it was."""
+    if read_card(path)["format"] in _IN_PYTHON:
+        return OwnLog(None, _ONLY_PYTHON)
+    try:
+        dataset = load_dataset(config.data, threads=config.train.threads)
+    except InputError as error:
+        return OwnLog(None, f"its log cannot be read: {error}")
+    return OwnLog(None, differs) if (differs := data_differs(path, dataset)) else OwnLog(dataset)
