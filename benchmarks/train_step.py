@@ -2,7 +2,7 @@
 
 A batch is everything the training loop does for it: taking samples from the CSR log, augmentation,
 packing, all updates of the schedule and their optimizers. Every batch is a different one, and no
-forward pass is used twice.
+forward pass is used twice (unless --reuse-views asks for it).
 """
 
 import argparse
@@ -95,7 +95,8 @@ def _time_batches(
     The arithmetic of MCLRec's official schedule only: None for others.
     """
     options = config.model
-    counted = isinstance(options, MCLRecOptions) and options.schedule == "official"
+    official = isinstance(options, MCLRecOptions) and options.schedule == "official"
+    counted = official and not options.reuse_views
     gflop = 0.0
     size, seed = config.train.batch_size, config.train.seed
     wanted = batches + warm_up
@@ -135,6 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_step", description=__doc__)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--schedule", help="of mclrec: official, paper or joint")
+    parser.add_argument(
+        "--reuse-views", action="store_const", const="true", help="of mclrec, see the option"
+    )
     parser.add_argument("--model", default="mclrec")
     parser.add_argument("--threads")
     parser.add_argument("--device", default="cpu")
@@ -155,7 +159,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", metavar="FILE", help="a log (default: Beauty's shape, generated)")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
-    named = ("backend", "schedule", "model", "threads", "device", "tf32", "bf16", "cuda_graphs")
+    named = (
+        "backend", "schedule", "reuse_views", "model", "threads", "device", "tf32", "bf16",
+        "cuda_graphs",
+    )  # fmt: skip
     values = {name: getattr(arguments, name) for name in named} | {"batch_size": arguments.batch}
     try:
         given = configuration.checked(

@@ -53,6 +53,10 @@ class Batch(NamedTuple):
     sequences: PackedSequences  # B or 3B rows: histories, first views, second views
     targets: Tensor  # int64 [B]
 
+    def histories(self) -> PackedSequences:
+        """The histories without their views (B rows)."""
+        return self.sequences.rows(0, len(self.targets))
+
     def views(self) -> PackedSequences:
         """The first views of all histories, then the second (2B rows)."""
         size = len(self.targets)

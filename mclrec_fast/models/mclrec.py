@@ -6,10 +6,12 @@ one backward (`_Kernels`). Source: Qin et al., SIGIR 2023, and their code where 
 """
 
 from functools import partial
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ..ops import PackedSequences
 from ..sampling import SampleTable
 from .augmenter import Augmenter
 from .base import Batch, Losses, Pass, Update
@@ -25,6 +27,28 @@ from .stock import stock
 from .views import sample_views
 
 _OPS = torch.ops.mclrec_fast
+_Encoding = TypeVar("_Encoding")
+
+
+class _Kept(Generic[_Encoding]):
+    """What one update encoded, until a later update of the same batch takes it: at most once."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Batch, Pass, _Encoding] | None = None
+
+    def keep(self, batch: Batch, at: Pass, encoding: _Encoding) -> None:
+        self._kept = (batch, at, encoding)
+
+    def take(self, batch: Batch, at: Pass) -> _Encoding | None:
+        """None unless it was this batch, with these draws.
+
+        Numbers of updates that lie on a device are not compared, which would wait for it.
+        """
+        kept, self._kept = self._kept, None
+        if kept is None or kept[0] is not batch:
+            return None
+        on_device = isinstance(at.update, Tensor) or isinstance(kept[1].update, Tensor)
+        return kept[2] if on_device or kept[1] == at else None
 
 
 @stock
@@ -71,7 +95,8 @@ class MCLRec(EncoderModel):
         """The stages of Algorithm 1.
 
         `paper` alternates them, `official` repeats the first behind the second, as the authors'
-        code does, and `joint` (MCLRec-J) makes one of them.
+        code does, and `joint` (MCLRec-J) makes one of them. With `reuse_views` the third update
+        takes the views as the second encoded them: their draws are those of the second.
         """
         kernels = _Kernels(self)
         encoder = Update(
@@ -88,25 +113,53 @@ class MCLRec(EncoderModel):
             return [encoder._replace(groups=("encoder", "augmenter"), by_hand=together)]
         if self.options.schedule == "paper":
             return [encoder, augmenter]
-        return [encoder, augmenter, encoder._replace(name="encoder_again")]
+        again = encoder._replace(name="encoder_again")
+        if self.options.reuse_views:
+            views = _Kept[Tensor]()
+            augmenter = augmenter._replace(objective=partial(self._augmenter_objective, keep=views))
+            again = again._replace(
+                objective=partial(self._reusing_objective, kept=views),
+                by_hand=kernels.reusing_objective,
+            )
+        return [encoder, augmenter, again]
 
     def _encoder_objective(self, batch: Batch, at: Pass) -> Losses:
         """L0 of the histories and their views."""
         h0, h1, h2 = self.represent(batch.sequences, at).chunk(3)
+        return self._encoder_losses(h0, h1, h2, batch, at)
+
+    def _reusing_objective(self, batch: Batch, at: Pass, *, kept: _Kept[Tensor]) -> Losses:
+        """L0 of the histories, and of the views as the update before encoded them."""
+        before = _update_before(at)
+        views = kept.take(batch, before)
+        h1, h2 = (self.represent(batch.views(), before) if views is None else views).chunk(2)
+        h0 = self.represent(batch.histories(), at)
+        return self._encoder_losses(h0, h1, h2, batch, at)
+
+    def _encoder_losses(self, h0: Tensor, h1: Tensor, h2: Tensor, batch: Batch, at: Pass) -> Losses:
         rec = self.loss(h0, self.items(), batch.targets, at)
         terms = self._contrast(h1, h2, at)
         total = encoder_objective(rec, terms, self.options)
         return {"rec": rec, **terms._asdict(), "total": total}
 
-    def _augmenter_objective(self, batch: Batch, at: Pass) -> Losses:
-        """L1 of the views, encoded anew by the fixed encoder."""
-        with torch.no_grad():
-            h1, h2 = self.represent(batch.views(), at).chunk(2)
+    def _augmenter_objective(
+        self, batch: Batch, at: Pass, *, keep: _Kept[Tensor] | None = None
+    ) -> Losses:
+        """L1 of the views, encoded anew by the fixed encoder; `keep` is given them with a graph."""
+        with torch.set_grad_enabled(keep is not None):
+            views = self.represent(batch.views(), at)
+        if keep is not None:
+            keep.keep(batch, at, views)
+        h1, h2 = views.detach().chunk(2)
         return {"total": augmenter_objective(self._contrast(h1, h2, at), self.options)}
 
     def _contrast(self, h1: Tensor, h2: Tensor, at: Pass) -> ContrastLosses:
         augmenters = (self.augmenter_1, self.augmenter_2)
         return contrast_losses(h1, h2, augmenters, self.options, at.backend)
+
+
+def _update_before(at: Pass) -> Pass:
+    return at._replace(update=at.update - 1)
 
 
 class _Kernels:
@@ -119,6 +172,7 @@ class _Kernels:
     def __init__(self, model: MCLRec) -> None:
         """For this model; the constants of the objectives are made once."""
         self._encoder, self._options, self._loss = model.encoder, model.options, model.loss
+        self._views = _Kept[Encoded]()
         self._weights_1, self._weights_2 = (
             list(augmenter.parameters()) for augmenter in (model.augmenter_1, model.augmenter_2)
         )
@@ -136,9 +190,7 @@ class _Kernels:
     ) -> tuple[Losses, list[Tensor]]:
         """L0, and gradients of the encoder's weights, and then the augmenters' if wanted."""
         size = len(batch.targets)
-        seen = Encoded.by_kernels(
-            self._encoder, batch.sequences, at.seed, at.update, save=True
-        )  # [3B, D]
+        seen = self._encode(batch.sequences, at, save=True)  # [3B, D]
         rec, grad_h, grad_items = self._loss.by_hand(
             seen.h[:size], seen.weights[0], batch.targets, at
         )
@@ -150,11 +202,35 @@ class _Kernels:
         return {"rec": rec, **terms._asdict(), "total": total}, gradients + of_augmenters
 
     @torch.inference_mode()
+    def reusing_objective(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
+        """L0 with the views of the update before, and gradients of the encoder's weights."""
+        before = _update_before(at)
+        views = self._views.take(batch, before)
+        if views is None:
+            views = self._encode(batch.views(), before, save=True)  # [2B, D]
+        histories = self._encode(batch.histories(), at, save=True)  # [B, D]
+        rec, grad_h, grad_items = self._loss.by_hand(
+            histories.h, histories.weights[0], batch.targets, at
+        )
+        terms, grad_views, _ = self._contrast(
+            views.h, self._in_encoder, of_views=True, of_augmenters=False
+        )
+        gradients = histories.gradients(grad_h, grad_items)
+        of_views = views.gradients(torch.cat(grad_views), grad_items)
+        torch._foreach_add_(gradients[1:], of_views[1:])  # the item table's is one array
+        total = encoder_objective(rec, terms, self._options)
+        return {"rec": rec, **terms._asdict(), "total": total}, gradients
+
+    def _encode(self, packed: PackedSequences, at: Pass, *, save: bool) -> Encoded:
+        return Encoded.by_kernels(self._encoder, packed, at.seed, at.update, save=save)
+
+    @torch.inference_mode()
     def augmenter_objective(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """L1, and gradients of the augmenters' weights."""
-        seen = Encoded.by_kernels(
-            self._encoder, batch.views(), at.seed, at.update, save=False
-        )  # [2B, D]
+        reused = self._options.reuse_views
+        seen = self._encode(batch.views(), at, save=reused)  # [2B, D]
+        if reused:
+            self._views.keep(batch, at, seen)
         terms, _, gradients = self._contrast(
             seen.h, self._in_augmenters, of_views=False, of_augmenters=True
         )

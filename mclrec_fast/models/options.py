@@ -89,6 +89,9 @@ class MCLRecOptions(ViewOptions):
     schedule: str = option(
         "official", "updates of a batch", flag=True, choices=("paper", "official", "joint")
     )
+    reuse_views: bool = option(
+        False, "`official`: the third update shares the second's views and their dropout draws"
+    )
 
     def check(self) -> None:
         """The augmenters narrow the width to a quarter."""
@@ -96,6 +99,11 @@ class MCLRecOptions(ViewOptions):
         if self.hidden_size < 4:
             raise InputError(
                 "hidden_size must be at least 4: the augmenters narrow it to a quarter"
+            )
+        if self.reuse_views and self.schedule != "official":
+            raise InputError(
+                "reuse_views needs schedule official, whose third update reuses the second's "
+                f"views; {self.schedule} has no third"
             )
 
 

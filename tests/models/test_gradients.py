@@ -18,6 +18,7 @@ CASES = {
     "one layer": ("mclrec", {"layers": 1, "schedule": "joint"}),
     "shared augmenter": ("mclrec", {"shared_augmenter": True, "schedule": "joint"}),
     "shared, apart": ("mclrec", {"shared_augmenter": True}),
+    "reused views": ("mclrec", {"reuse_views": True}),
     "cl4srec": ("cl4srec", {}),
     "sasrec": ("sasrec", {}),
 }
@@ -97,8 +98,8 @@ def test_of_every_update(case: str, terms: str) -> None:
 def test_a_batch_of_one(case: str) -> None:
     model = make(case)
     batch = batch_of(model, 1)
-    for update in model.updates():
-        found, expected = both(model, update, batch, Pass(5, 0, "native"))
+    for number, update in enumerate(model.updates()):
+        found, expected = both(model, update, batch, Pass(5, number, "native"))
         assert all(float(found[0][name]) == 0.0 for name in ("cl1", "cl2") if name in found[0])
         assert_equal(found, expected)
 

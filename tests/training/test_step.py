@@ -72,6 +72,48 @@ def test_schedules(schedule: str, updates: int, names: list[str]) -> None:
     assert all(loss.isfinite() and not loss.requires_grad for loss in losses.values())
 
 
+def step_of_reused_views(backend: str, *, kept: bool) -> tuple[list[int], dict[str, Tensor]]:
+    """How many rows each call of the encoder had, and the weights after a batch."""
+    step = make(backend=backend, reuse_views=True)
+    if not kept:  # every update on its own: nobody hands the views on
+        step._updates = [step.model.updates()[number] for number in range(3)]
+    encoder, rows = step.model.encoder, []
+    counted = encoder.forward
+
+    def count(packed: PackedSequences, **rest: object) -> Tensor:
+        rows.append(len(packed.offsets) - 1)
+        return counted(packed, **rest)
+
+    if backend == "torch":
+        encoder.forward = count
+    step(batch(step, 12), update=3)
+    return rows, weights(step)
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("native", marks=needs_kernels)])
+def test_reused_views_are_the_views_encoded_again(backend: str) -> None:
+    rows, handed_on = step_of_reused_views(backend, kept=True)
+    again, encoded_again = step_of_reused_views(backend, kept=False)
+    if backend == "torch":
+        assert (rows, again) == ([36, 24, 12], [36, 24, 24, 12])
+    assert all(torch.equal(handed_on[name], encoded_again[name]) for name in handed_on)
+
+
+@needs_kernels
+def test_reused_views_have_the_draws_of_the_second_update() -> None:
+    steps = {of: make(backend=of, reuse_views=True) for of in ("torch", "native")}
+    steps["native"].model.load_state_dict(steps["torch"].model.state_dict())
+    own = make(backend="torch")
+    own.model.load_state_dict(steps["torch"].model.state_dict())
+    losses = {of: step(batch(step, 12), update=0) for of, step in steps.items()}
+    losses["own"] = own(batch(own, 12), update=0)
+    for name, loss in losses["torch"].items():
+        assert float(losses["native"][name]) == pytest.approx(float(loss), rel=1e-4), name
+    for name in ("encoder", "augmenter"):
+        assert losses["own"][name].equal(losses["torch"][name])
+    assert not losses["own"]["encoder_again"].equal(losses["torch"]["encoder_again"])
+
+
 def test_weights_without_gradient_still_move() -> None:
     """Dense Adam: an item of one batch keeps moving, by its momentum, in the next."""
     step = make("sasrec")
