@@ -63,8 +63,12 @@ def result(run: Path) -> dict[str, Any]:
 
 def assert_same_run(a: Path, b: Path) -> None:
     """Metrics, weights, optimizer states and ranks are equal to the bit."""
-    assert metrics(a) == metrics(b)
+    iterative = (a / "metrics.jsonl").exists()
+    if iterative:
+        assert metrics(a) == metrics(b)
     for name in ("best.safetensors", "last.safetensors"):
+        if name == "last.safetensors" and not iterative:
+            continue  # a model without updates has no state
         ours, theirs = checkpoint.read(a / name)[0], checkpoint.read(b / name)[0]
         assert ours.keys() == theirs.keys()
         for key, tensor in ours.items():
