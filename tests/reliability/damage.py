@@ -68,7 +68,7 @@ READS: dict[str, Callable[[Path], Any]] = {
 
 
 def flip_bits(run: Path, every: int = 1, first: int = 0) -> Counter[str]:
-    """Flips one bit after another, every `every`-th from `first` on; the run is whole afterwards."""
+    """Flips every `every`-th bit, from `first` on, one at a time; the run is whole afterwards."""
     counts: Counter[str] = Counter()
     there = {path.name for path in run.iterdir()}
     assert there == READS.keys() | REPORTS, "a file that no one flips"

@@ -15,7 +15,7 @@ LONGEST = 0.4  # seconds until a kill; a training takes about half of that
 def kill_at_random(
     commands: Commands, training: Training, work: Path, number: int, seed: int = 0
 ) -> Counter[str]:
-    """Kills trainings, that many times in all; each must end with the bits of an undisturbed one."""
+    """Kills trainings, so many times in all; each must end with the bits of an undisturbed one."""
     chance = random.Random(seed)
     counts: Counter[str] = Counter()
     while counts["kills"] < number:
