@@ -1,5 +1,7 @@
 """A small log and small settings, so that a whole run takes a second; and how to compare runs."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,12 @@ def arguments(log: Path, out: Path, *more: str, **settings: Any) -> list[str]:
 def run(log: Path, out: Path, *more: str, **settings: Any) -> int:
     """Trains a small run in this process; the exit code."""
     return train.main(arguments(log, out, *more, **settings))
+
+
+def quiet_run(log: Path, out: Path, *more: str) -> int:
+    """The same without a word on standard output."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return run(log, out, *more)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

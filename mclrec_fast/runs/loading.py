@@ -42,7 +42,14 @@ def read_config(path: Path) -> Config:
     Raises:
         InputError: missing, damaged, or of a version with other keys.
     """
-    return configuration.from_dict(read_json(path / CONFIG), str(path / CONFIG))
+    file = path / CONFIG
+    tree = read_json(file)
+    try:
+        return configuration.from_dict(tree, str(file))
+    except InputError as error:
+        if str(file) in str(error):
+            raise
+        raise InputError(f"{file}: {error}") from None
 
 
 def read_card(path: Path) -> dict[str, Any]:

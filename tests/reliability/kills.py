@@ -9,7 +9,7 @@ from mclrec_fast.runs.directory import CONFIG
 from .processes import Commands
 from .recovery import Training, require_clean, require_recovered
 
-LONGEST = 0.4  # seconds until a kill; a training takes about half of that
+LONGEST = 0.2  # seconds until a kill: about what a training takes
 
 
 def kill_at_random(

@@ -11,6 +11,7 @@ from tests.conformance.op_cases import OPS
 from tests.small_runs import run, write_log
 
 from .asking import ask_in_threads
+from .loaders import fuzz_loader, loaders
 from .ops import fuzz_op
 from .readers import fuzz_readers
 
@@ -33,3 +34,9 @@ def test_threads_get_the_answers_of_one(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.txt")
     assert run(log, tmp_path / "run", "--epochs", "1", "--model", "sasrec") == 0
     assert ask_in_threads(tmp_path / "run", 150)["requests"] == 150
+
+
+def test_loaders_refuse_what_is_spoilt(tmp_path: Path) -> None:
+    for name, loader in loaders(tmp_path).items():
+        counts = fuzz_loader(loader, tmp_path, 300)
+        assert counts["refused"], name
