@@ -6,6 +6,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
@@ -85,6 +86,12 @@ py::dict read_file(const py::bytes& path, bool table, const std::string& delimit
   if (table && (outside(user, 0) || outside(item, 0) || outside(time, -1) || outside(rating, -1) ||
                 outside(then, -1))) {
     throw py::value_error("a column is outside the table");
+  }
+  const std::array<int, 5> columns_of = {user, item, time, rating, then};
+  for (size_t i = 0; table && i < columns_of.size(); ++i) {
+    if (columns_of[i] >= 0 && std::count(columns_of.begin(), columns_of.end(), columns_of[i]) > 1) {
+      throw py::value_error("a column has two parts");
+    }
   }
   reader::Layout layout;
   layout.table = table;

@@ -66,6 +66,19 @@ def require_regular(path: Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory and its parents, each of them on disk before it returns.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Makes a rename durable where the system can (a directory cannot be opened everywhere)."""
     with contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ here is the draw of the users; another seed of the training is another run.
 """
 
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from .config_keys import did_you_mean
 from .console import Console
+from .data.ids import read_arrays
 from .errors import InputError
 from .metrics import LISTED, PROTOCOLS, RANKED, Ints, gains
 from .runs.directory import CONFIG, DATA, read_json, require_run
@@ -244,12 +244,14 @@ def read_ranks(path: Path, split: str) -> RunRanks:
             f"targets (go on with it: mclrec-fast train --resume {path})"
         )
     try:
-        with np.load(file) as kept:
-            users, unmasked, masked = (kept[name] for name in ("user", *PROTOCOLS))
+        kept = read_arrays(file)
+        users, unmasked, masked = (kept[name] for name in ("user", *PROTOCOLS))
         card, how = read_json(path / DATA), read_json(path / CONFIG)["data"]
         data = {name: card.get(name) for name in _SAME} | {name: how.get(name) for name in _HOW}
         return RunRanks(path, str(card["name"]), users, unmasked, masked, data)
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive raises errors of many kinds
         raise InputError(f"RUN {path}: damaged: {type(error).__name__}: {error}") from None
 
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from mclrec_fast.commands import evaluate, import_checkpoint, train
+from mclrec_fast.commands.import_checkpoint import read_state_dict
 from mclrec_fast.data import load_dataset
+from mclrec_fast.errors import InputError
 from mclrec_fast.evaluation import rank_samples, summary
 from mclrec_fast.runs.loading import load_run
 from mclrec_fast.sampling import SampleTable
@@ -189,3 +191,21 @@ def test_an_output_directory_that_holds_a_run(log: Path, tmp_path: Path, capsys:
     assert import_it(file, log, tmp_path / "run") == 0
     assert import_it(file, log, tmp_path / "run") == 2
     assert "already holds a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.ones(3, 2).to_sparse(),
+        torch.ones(3, 2, device="meta"),
+        torch.ones(3, 2, dtype=torch.complex64),
+        torch.quantize_per_tensor(torch.ones(3, 2), 0.1, 0, torch.qint8),
+        torch.ones(1).expand(1 << 34, 1),  # 64 GB in a file of a few bytes
+    ],
+    ids=["sparse", "meta", "complex", "quantised", "of one number"],
+)
+def test_tensors_that_are_no_weights(tmp_path: Path, odd: torch.Tensor) -> None:
+    path = tmp_path / "model.pth"
+    torch.save({"state_dict": {"item_embedding.weight": odd}}, path)
+    with pytest.raises(InputError, match="model"):
+        read_state_dict(path)

@@ -5,7 +5,6 @@ such a file (their code does not save the augmenters), so the run cannot be trai
 admits tensors only; nothing in the file is executed.
 """
 
-import pickle
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,7 +49,9 @@ def read_state_dict(path: Path) -> dict[str, "Tensor"]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except MemoryError:
+        raise InputError(f"{path}: not a torch checkpoint (more than the memory holds)") from None
+    except Exception as error:  # a damaged pickle raises errors of many kinds
         found = re.search(r"GLOBAL (\S+)", str(error))
         if found is None:
             raise InputError(f"{path}: not a torch checkpoint, or a damaged one") from None
@@ -62,11 +63,31 @@ def read_state_dict(path: Path) -> dict[str, "Tensor"]:
     state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else None
     if not isinstance(state, Mapping) or _ITEMS not in state:
         raise InputError(f"{path}: holds no 'state_dict' with {_ITEMS}: not the authors' model")
-    tensors = {str(n): t.float() for n, t in state.items() if isinstance(t, torch.Tensor)}
+    saved_tensors = {str(n): t for n, t in state.items() if isinstance(t, torch.Tensor)}
+    for name, tensor in saved_tensors.items():
+        if not _is_plain(tensor):
+            raise InputError(
+                f"{path}: weight {name} is no plain tensor of real numbers ({tensor.dtype}, "
+                f"{tensor.layout}, {tensor.device}): save model.state_dict() on the CPU"
+            )
+    tensors = {name: tensor.float() for name, tensor in saved_tensors.items()}
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise InputError(f"{path}: weight {name} is not finite")
     return tensors
+
+
+def _is_plain(tensor: "Tensor") -> bool:
+    """Whether all of its numbers are real, in memory, and each there once."""
+    import torch
+
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and not tensor.is_complex()
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )
 
 
 def settings_of(state: Mapping[str, "Tensor"], path: Path) -> dict[str, Given]:

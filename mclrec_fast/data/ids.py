@@ -127,13 +127,15 @@ def _read_regular(path: Path) -> bytes:
         return file.read()
 
 
-def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of an npz file, each read to its end, so that its checksum is compared.
 
     Raises:
         ValueError: a member is not a plain one-dimensional array, or unpacks to far too much.
+        Exception: of many other kinds, where the archive is damaged.
     """
     arrays = {}
+    content = _read_regular(path)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for member in archive.infolist():
             if member.file_size > max(_MOST_UNPACKED * len(content), _SMALL):
@@ -163,7 +165,7 @@ def _texts(text: NDArray[Any], ends: NDArray[Any]) -> list[str]:
 def _unpack(path: Path, first: int, digest: str) -> NDArray[Any]:
     """The ids in a file: distinct from position `first` on, and with the digest if one is known."""
     try:
-        arrays = _arrays(_read_regular(path))
+        arrays = read_arrays(path)
         ids: NDArray[Any]
         if set(arrays) == {"integers"} and arrays["integers"].dtype == np.dtype("<i8"):
             ids = arrays["integers"].astype(np.int64, copy=False)

@@ -31,7 +31,8 @@ LOG = "train.log"
 LOCK = "run.lock"
 DATA = "data.json"
 
-_MARKS_OF_A_RUN = (CONFIG, LAST, BEST, RESULT, METRICS)
+# Not the best weights: without a configuration they are what an unfinished `save` leaves.
+_MARKS_OF_A_RUN = (CONFIG, LAST, RESULT, METRICS)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -131,8 +132,7 @@ class RunDirectory:
         """
         cls.check_free(path, origin)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            _files.sync_directory(path.parent)
+            _files.make_directory(path)
         except OSError as error:
             raise InputError(f"{origin} {path}: {error.strerror or error}") from None
         run = cls._locked(path)

@@ -16,7 +16,7 @@ from ..models.options import EncoderOptions
 from . import checkpoint
 from .directory import BEST, RunDirectory
 from .identity import identity
-from .loading import begin_run
+from .loading import write_data
 
 
 def write_run(
@@ -40,10 +40,11 @@ def write_run(
     weights = fitting_weights(file, state, config, dataset)
     with RunDirectory.create(out) as directory:
         console.attach(directory.log)
-        begin_run(directory, config, dataset)
+        write_data(directory, config, dataset)
         run = identity(config, dataset.log.sha256)
         header: dict[str, Any] = {"epoch": 0, "step": 0, "value": None, "run": run}
         checkpoint.write(directory.path / BEST, weights, header | {"imported_from": str(file)})
+        directory.write_config(config)  # last: without weights it would be a run to be trained
         console.line(f"imported {file} into {out}")
         console.line(f"evaluate it with: mclrec-fast evaluate {out}")
 

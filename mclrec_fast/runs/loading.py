@@ -42,7 +42,14 @@ def read_config(path: Path) -> Config:
     Raises:
         InputError: missing, damaged, or of a version with other keys.
     """
-    return configuration.from_dict(read_json(path / CONFIG), str(path / CONFIG))
+    file = path / CONFIG
+    tree = read_json(file)
+    try:
+        return configuration.from_dict(tree, str(file))
+    except InputError as error:
+        if str(file) in str(error):
+            raise
+        raise InputError(f"{file}: {error}") from None
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -119,10 +126,10 @@ def save_model(model: Model, path: Path) -> None:
         ids = _Ids(np.empty(0, np.int64), model.item_ids)
         save_ids(ids, path, keep_user_ids=False)
         config = Config(DataConfig(), model.options, TrainConfig())
-        directory.write_config(config)
         directory.write_json(DATA, {"format": "saved", "source": "Model.save", "sha256": ""})
         header = {"epoch": 0, "step": 0, "value": None, "run": identity(config, "")}
         checkpoint.write(path / BEST, model.state_dict(), header)
+        directory.write_config(config)  # last: it makes the directory one that can be loaded
 
 
 class _Ids(NamedTuple):
@@ -131,12 +138,16 @@ class _Ids(NamedTuple):
 
 
 def begin_run(directory: RunDirectory, config: Config, dataset: Dataset) -> None:
-    """Write what a new run is: its configuration, its environment, its data."""
-    path = directory.path
+    """Write what a new run is: its environment, its data and, last, its configuration."""
+    write_data(directory, config, dataset)
+    directory.write_config(config)
+
+
+def write_data(directory: RunDirectory, config: Config, dataset: Dataset) -> None:
+    """Write what a run is made on: its environment and its data."""
     directory.write_json(ENVIRONMENT, environment())
     directory.write_json(DATA, dataset.card.to_dict())
-    save_ids(dataset.log, path, config.data.user_ids)
-    directory.write_config(config)
+    save_ids(dataset.log, directory.path, config.data.user_ids)
 
 
 def load_run_data(path: Path, config: Config) -> Dataset:

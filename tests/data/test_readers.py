@@ -431,6 +431,9 @@ def test_the_compiled_functions_check_their_arguments() -> None:
         module.group(good, fixed, None, 1, 1)
     with pytest.raises(ValueError, match="outside the table"):
         module.read(b"x", True, ",", True, 2, (0, 2, -1, -1, -1), (False, False), 0, 1, 1)
+    for parts in ((0, 0, -1, -1, -1), (0, 1, 1, -1, -1)):  # one of them would never be filled
+        with pytest.raises(ValueError, match="two parts"):
+            module.read(b"x", True, ",", True, 2, parts, (False, False), 0, 1, 1)
     for delimiter in ("", ":::"):
         with pytest.raises(ValueError, match="delimiter"):
             module.read(b"x", True, delimiter, True, 2, (0, 1, -1, -1, -1), (False, False), 0, 1, 1)
