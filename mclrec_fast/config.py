@@ -115,6 +115,9 @@ class TrainConfig:
     min_delta: float = option(0.0, "by how much it must grow to count as better", low=0)
     patience: int = option(10, "epochs in a row without that to stop after", low=1)
     cutoffs: tuple[int, ...] = option((5, 10, 20, 50), "lengths of the lists that are judged (k)")
+    diagnose_every: int = option(
+        0, "look at the geometry of representations every so many epochs (0: never)", low=0
+    )
     tracker: str = option(
         "none", "where else the figures go", choices=("none", "tensorboard", "wandb", "mlflow")
     )

@@ -81,7 +81,7 @@ def rank_samples(
         RunError: a score is not finite.
     """
     parts: list[list[NDArray[Any]]] = []
-    with _evaluating(model):
+    with evaluating(model):
         for start in range(0, len(table), batch_size):
             index = torch.arange(start, min(start + batch_size, len(table)), device=table.device)
             starts, lengths, targets = table.batch(index)
@@ -122,7 +122,7 @@ def best_items(
 ) -> Ints:
     """The k best items that each sample's user has not had, int64 [M, k], 0 where none is left."""
     parts = []
-    with _evaluating(model):
+    with evaluating(model):
         for start in range(0, len(table), batch_size):
             index = torch.arange(start, min(start + batch_size, len(table)), device=table.device)
             starts, lengths, _ = table.batch(index)
@@ -133,7 +133,7 @@ def best_items(
     return np.concatenate(parts)
 
 
-class _evaluating:
+class evaluating:
     """While entered, the model has no dropout."""
 
     def __init__(self, model: Model) -> None:

@@ -18,6 +18,13 @@ def resolve(*assignments: str, **kwargs: object) -> c.Config:
     return c.resolve(given(*assignments), **kwargs).config  # type: ignore[arg-type]
 
 
+def test_losses_are_chosen_by_name() -> None:
+    with pytest.raises(InputError, match=r"softmax"):
+        resolve("loss=sofmax")
+    for model in ("mclrec", "cl4srec", "sasrec", "gru4rec"):
+        assert resolve(f"model={model}", "loss=softmax").model.loss == "softmax"
+
+
 def test_defaults_are_the_beauty_row_and_the_official_schedule() -> None:
     config = c.Config()
     assert (config.model.lambda_, config.model.beta) == (0.0, 0.05)

@@ -29,6 +29,7 @@ from mclrec_fast.reproduction.figures import METRICS
 from mclrec_fast.reproduction.looks import NOISES, length_groups, with_noise
 from mclrec_fast.reproduction.plan import Planned, parse_seeds, plan
 from mclrec_fast.reproduction.tables import TABLES
+from mclrec_fast.runs.identity import LATER
 from mclrec_fast.training import fit
 from tests.small_runs import result, write_log
 from tests.test_evaluation import make_log
@@ -348,6 +349,29 @@ def test_results_of_other_settings(
     error = capsys.readouterr().err
     assert said in error and "give another --out" in error
     assert tree(out) == before
+
+
+def test_runs_that_are_older_than_a_key_are_known(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """A key that a later version knows counts as its default, for finished and unfinished runs."""
+    place = tmp_path / "a"
+    place.mkdir()
+    (tmp_path / "log.txt").write_bytes(log.read_bytes())
+    monkeypatch.chdir(place)
+    argv = words("sparsity", "--seeds", "1", epochs=1)
+    assert verb.main(argv) == 0
+    run = place / "out/runs/sasrec-seed1"
+    tables = {path: path.read_bytes() for path in place.glob("out/sparsity.*")}
+    config = json.loads((run / "config.json").read_text())
+    for later in LATER:
+        for part in config.values():
+            part.pop(later, None)
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "result.json").unlink()
+    assert verb.main(argv) == 0
+    assert (run / "result.json").exists()
+    assert {path: path.read_bytes() for path in place.glob("out/sparsity.*")} == tables
 
 
 def test_a_damaged_results_folder(

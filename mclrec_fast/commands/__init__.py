@@ -11,6 +11,7 @@ VERBS = {
     "train": "train a model on a log, or go on with a run",
     "evaluate": "rank a run's validation and test targets again",
     "compare": "finished runs side by side, with paired tests",
+    "diagnose": "how representations lie in space: do they collapse?",
     "reproduce": "the tables of the paper: run what is missing, then write them",
     "recommend": "the best next items for users or histories, as CSV",
     "import-checkpoint": "make a run of a checkpoint of the authors' code",

@@ -60,11 +60,12 @@ def _carry_out(arguments: Namespace, table: Table, runs: list[Planned], command:
             raise InputError("--holdout none leaves nothing to test, and a table needs a test")
         out = arguments.out or Path("results") / dataset.name
         console.line(dataset.card.render())
+        from .. import pictures
         from ..reproduction import figures, plots, published, render, runner
 
         name, note = arguments.table, ""
         try:
-            plots.require_matplotlib()
+            pictures.require_matplotlib()
         except InputError as error:
             note = str(error)
             console.line(f"note: {note}")

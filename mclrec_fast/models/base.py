@@ -150,6 +150,14 @@ class Model(nn.Module):
         )
         return Batch(packed, targets)
 
+    def views(self, batch: Batch, at: Pass) -> dict[str, Tensor]:
+        """What the model contrasts, for looking at: the views of a batch by name, [B, D] each.
+
+        `h1` and `h2` are the encoded views of each history, `z1` and `z2` what learned augmenters
+        make of them; none where a model contrasts nothing.
+        """
+        return {}
+
     def represent_slices(self, items: Tensor, starts: Tensor, lengths: Tensor, at: Pass) -> Tensor:
         """The representations [B, D] of slices of `items`, at most L items long."""
         length = self.options.max_length

@@ -10,7 +10,6 @@ from ..ops import info_nce
 from ..sampling import SampleTable
 from .base import Batch, Losses, Pass, Update
 from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
-from .objective import recommendation_loss
 from .options import CL4SRecOptions
 from .stock import stock
 from .views import sample_views
@@ -30,6 +29,11 @@ class CL4SRec(EncoderModel):
         """Histories and both views of each, 3B sequences."""
         return sample_views(table, index, at, self.options)
 
+    def views(self, batch: Batch, at: Pass) -> dict[str, Tensor]:
+        """Both encoded views."""
+        h1, h2 = self.represent(batch.views(), at).chunk(2)
+        return {"h1": h1, "h2": h2}
+
     def updates(self) -> list[Update]:
         """One, of everything."""
         return [Update("encoder", ("encoder",), self.objective, self.objective_by_hand)]
@@ -37,7 +41,7 @@ class CL4SRec(EncoderModel):
     def objective(self, batch: Batch, at: Pass) -> Losses:
         """L_rec + lambda L_cl1."""
         h0, h1, h2 = self.represent(batch.sequences, at).chunk(3)
-        rec = recommendation_loss(h0, self.items(), batch.targets, at.backend)
+        rec = self.loss(h0, self.items(), batch.targets, at)
         cl1 = info_nce(
             h1,
             h2,
@@ -54,9 +58,7 @@ class CL4SRec(EncoderModel):
         cosine = options.similarity == "cos"
         seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, at.update, save=True)
         h0, h1, h2 = seen.h.split(size)
-        rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
-            h0, seen.weights[0], batch.targets, True, True
-        )
+        rec, grad_h, grad_items = self.loss.by_hand(h0, seen.weights[0], batch.targets, at)
         cl1, saved = _OPS.info_nce.default(h1, h2, options.temperature, cosine, True)
         grad_views = _OPS.info_nce_backward.default(
             cl1.new_tensor(options.lambda_), h1, h2, saved, options.temperature, cosine, True, True

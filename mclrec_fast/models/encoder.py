@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .. import _native
+from ..losses import find_loss
+from ..losses.base import Loss
 from ..ops import PackedSequences, encode
 from ..ops._shared import signed_seed, update_tensor
 from ..ops.encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES
@@ -138,6 +141,18 @@ class EncoderModel(Model):
         """The item embedding, [V, D]."""
         return self.encoder.item_embedding.weight
 
+    @property
+    def loss(self) -> Loss:
+        """L_rec."""
+        return find_loss(self.options.loss)
+
+    def by_hand(self, backend: str) -> tuple[bool, str | None]:
+        """See `Model`; the loss must have kernels, too."""
+        of_loss = self.loss.kernels
+        if not of_loss or not all(_native.has_kernel(op, self.device) for op in of_loss):
+            return False, None
+        return super().by_hand(backend)
+
 
 class Encoded(NamedTuple):
     """Sequences that kernels have encoded, and what their gradients need; no autograd knows of it.
@@ -182,5 +197,5 @@ class Encoded(NamedTuple):
         return [grad_items, *others]
 
 
-ENCODER_KERNELS = ("encode", "encode_backward_add", "item_cross_entropy")
-"""Operators that `Encoded` and a catalogue softmax behind it call."""
+ENCODER_KERNELS = ("encode", "encode_backward_add")
+"""Operators that `Encoded` calls."""

@@ -8,10 +8,10 @@ kernels: autograd differentiates what is written here.
 import torch
 from torch import Tensor, nn
 
+from ..losses import find_loss
 from ..ops import PackedSequences
 from ..ops.philox import dropout_mask, dropout_stream
 from .base import Batch, Losses, Model, Pass, Update
-from .objective import recommendation_loss
 from .options import GRU4RecOptions
 
 
@@ -52,7 +52,7 @@ class GRU4Rec(Model):
 
     def _objective(self, batch: Batch, at: Pass) -> Losses:
         h = self.represent(batch.sequences, at)
-        rec = recommendation_loss(h, self.items(), batch.targets, at.backend)
+        rec = find_loss(self.options.loss)(h, self.items(), batch.targets, at)
         return {"rec": rec, "total": rec}
 
     def _dropout(self, tokens: Tensor, at: Pass) -> Tensor:

@@ -19,7 +19,6 @@ from .objective import (
     augmenter_objective,
     contrast_losses,
     encoder_objective,
-    recommendation_loss,
 )
 from .options import MCLRecOptions
 from .stock import stock
@@ -62,6 +61,12 @@ class MCLRec(EncoderModel):
         """Histories and both views of each, 3B sequences."""
         return sample_views(table, index, at, self.options)
 
+    def views(self, batch: Batch, at: Pass) -> dict[str, Tensor]:
+        """Both encoded views, and what the augmenters make of them."""
+        h1, h2 = self.represent(batch.views(), at).chunk(2)
+        z1, z2 = self.augmenter_1(h1, at.backend), self.augmenter_2(h2, at.backend)
+        return {"h1": h1, "h2": h2, "z1": z1, "z2": z2}
+
     def updates(self) -> list[Update]:
         """The stages of Algorithm 1.
 
@@ -88,7 +93,7 @@ class MCLRec(EncoderModel):
     def _encoder_objective(self, batch: Batch, at: Pass) -> Losses:
         """L0 of the histories and their views."""
         h0, h1, h2 = self.represent(batch.sequences, at).chunk(3)
-        rec = recommendation_loss(h0, self.items(), batch.targets, at.backend)
+        rec = self.loss(h0, self.items(), batch.targets, at)
         terms = self._contrast(h1, h2, at)
         total = encoder_objective(rec, terms, self.options)
         return {"rec": rec, **terms._asdict(), "total": total}
@@ -113,7 +118,7 @@ class _Kernels:
 
     def __init__(self, model: MCLRec) -> None:
         """For this model; the constants of the objectives are made once."""
-        self._encoder, self._options = model.encoder, model.options
+        self._encoder, self._options, self._loss = model.encoder, model.options, model.loss
         self._weights_1, self._weights_2 = (
             list(augmenter.parameters()) for augmenter in (model.augmenter_1, model.augmenter_2)
         )
@@ -134,8 +139,8 @@ class _Kernels:
         seen = Encoded.by_kernels(
             self._encoder, batch.sequences, at.seed, at.update, save=True
         )  # [3B, D]
-        rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
-            seen.h[:size], seen.weights[0], batch.targets, True, True
+        rec, grad_h, grad_items = self._loss.by_hand(
+            seen.h[:size], seen.weights[0], batch.targets, at
         )
         terms, grad_views, of_augmenters = self._contrast(
             seen.h[size:], self._in_encoder, of_views=True, of_augmenters=with_augmenters

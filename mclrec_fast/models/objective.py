@@ -1,5 +1,7 @@
 """The objectives of the paper, one function an equation (Qin et al. 2023, section 4).
 
+L_rec, the loss against the catalogue, is losses/.
+
 The constants follow the authors' code where it differs from the paper: R counts ``gamma`` = 0.1
 times in both objectives, and the loss of the augmenters' update carries the constant lambda L_cl1.
 """
@@ -8,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..ops import contrast, item_cross_entropy
+from ..ops import contrast
 from .augmenter import Augmenter
 from .options import MCLRecOptions
 
@@ -19,11 +21,6 @@ class ContrastLosses(NamedTuple):
     cl1: Tensor  # contrast of the stochastic views
     cl2: Tensor  # contrast with and between the learned views
     reg: Tensor  # R, which keeps the learned views informative
-
-
-def recommendation_loss(h: Tensor, item_embedding: Tensor, targets: Tensor, backend: str) -> Tensor:
-    """L_rec (Eq. 5): cross-entropy over all item classes. h [B, D], targets int64 [B]."""
-    return item_cross_entropy(h, item_embedding, targets, backend=backend)
 
 
 def contrast_losses(

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from ..config_keys import option
 from ..errors import InputError
+from ..losses import LOSSES
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class EncoderOptions(ModelOptions):
     attention_dropout: float = option(0.5, "dropout of attention weights", low=0, below=1)
     layer_norm_eps: float = option(1e-12, "epsilon of every LayerNorm", low=0)
     init_std: float = option(0.02, "deviation of the encoder's initial weights", above=0)
+    loss: str = option(next(iter(LOSSES)), "loss against the catalogue (L_rec)", choices=LOSSES)
 
     def check(self) -> None:
         """The heads share the width."""
@@ -106,6 +108,7 @@ class GRU4RecOptions(ModelOptions):
     layers: int = option(1, "recurrent layers", low=1, high=255)
     hidden_dropout: float = option(0.5, "dropout of hidden states", low=0, below=1)
     init_std: float = option(0.02, "deviation of the encoder's initial weights", above=0)
+    loss: str = option(next(iter(LOSSES)), "loss against the catalogue (L_rec)", choices=LOSSES)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,8 @@ from torch import Tensor
 
 from .base import Batch, Losses, Pass, Update
 from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
-from .objective import recommendation_loss
 from .options import SASRecOptions
 from .stock import stock
-
-_OPS = torch.ops.mclrec_fast
 
 
 @stock
@@ -27,14 +24,12 @@ class SASRec(EncoderModel):
     def objective(self, batch: Batch, at: Pass) -> Losses:
         """L_rec."""
         h = self.represent(batch.sequences, at)
-        rec = recommendation_loss(h, self.items(), batch.targets, at.backend)
+        rec = self.loss(h, self.items(), batch.targets, at)
         return {"rec": rec, "total": rec}
 
     @torch.inference_mode()
     def objective_by_hand(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """The same with the gradient of each weight, by kernels."""
         seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, at.update, save=True)
-        rec, grad_h, grad_items = _OPS.item_cross_entropy.default(
-            seen.h, seen.weights[0], batch.targets, True, True
-        )
+        rec, grad_h, grad_items = self.loss.by_hand(seen.h, seen.weights[0], batch.targets, at)
         return {"rec": rec, "total": rec}, seen.gradients(grad_h, grad_items)

@@ -20,7 +20,7 @@ Resolve = Callable[[dict[str, Given]], Resolved]
 
 _FREE = (
     "data", "reader", "user_ids", "threads", "device", "backend", "cuda_graphs", "eval_batch_size",
-    "checkpoint_steps", "tracker",
+    "checkpoint_steps", "tracker", "diagnose_every",
 )  # fmt: skip
 """Keys in which a run that is there may differ: where the file lies, and who computes."""
 
@@ -140,7 +140,9 @@ def is_finished(run: Planned, out: Path, dataset: Dataset) -> bool:
     for part in _mapping(path / CONFIG).values():
         there |= part if isinstance(part, dict) else {}
     for name, value in _flat(run.resolved).items():
-        kept = there.get(name)
+        kept = there.get(
+            name, keys_of(run.row.model)[name].default
+        )  # a key may be younger than the run
         kept = tuple(kept) if isinstance(kept, list) else kept
         if name not in _FREE and kept != value:
             raise InputError(_of_others(path, f"{name} = {show(kept)}, not {show(value)}"))

@@ -1,49 +1,16 @@
-"""The pictures of the tables, by matplotlib: hit rate and NDCG at 20, history not masked.
+"""The pictures of the tables: hit rate and NDCG at 20, history not masked."""
 
-Colours are Okabe and Ito's, told apart by the colour-blind; marks and dashes tell the same. The
-same figures give the same bytes.
-"""
-
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..pictures import COLOURS, MARKS, canvas, save
 from . import published
 from .figures import Figure, Figures
-from .render import write_file
 from .tables import Table
 
 SHOWN = (("hr@20", "HR@20"), ("ndcg@20", "NDCG@20"))
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 _ALWAYS = ("SASRec", "CL4SRec", "MCLRec")  # have the same colour in every picture
-_MARKS = ("o", "s", "^", "D", "v", "x")
-_STYLE = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "svg.hashsalt": "mclrec_fast",
-    "svg.fonttype": "path",
-}
-
-
-def require_matplotlib() -> Any:
-    """matplotlib, of the `plots` extra, drawing into memory.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise InputError(
-            'no pictures without matplotlib: pip install "mclrec_fast[plots]"'
-        ) from None
-    matplotlib.use("agg")
-    return matplotlib
 
 
 def draw(
@@ -61,29 +28,17 @@ def draw(
     Raises:
         InputError: matplotlib is not installed.
     """
-    matplotlib = require_matplotlib()
-    from matplotlib.figure import Figure as Canvas
-
     rows = {figure.row for figure in figures.figures}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # whatever this process or this user has set
-        matplotlib.rcParams.update(_STYLE)
-        height = 1.3 + 0.32 * len(rows) if table.picture == "dots" else 3.4
-        canvas = Canvas(figsize=(8.0, height), layout="constrained")
-        panels = canvas.subplots(1, len(SHOWN), sharey=table.picture == "dots")
+    height = 1.3 + 0.32 * len(rows) if table.picture == "dots" else 3.4
+    with canvas(8.0, height) as picture:
+        panels = picture.subplots(1, len(SHOWN), sharey=table.picture == "dots")
         for panel, (metric, label) in zip(panels, SHOWN, strict=True):
             _PICTURES[table.picture](panel, table, figures.of("unmasked", metric), printed, metric)
             panel.set_title(label, fontsize=11)
-        canvas.suptitle(f"{table.title} (history not masked)", fontsize=11)
+        picture.suptitle(f"{table.title} (history not masked)", fontsize=11)
         handles, labels = panels[0].get_legend_handles_labels()
-        canvas.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        paths = []
-        for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-            content = io.BytesIO()
-            canvas.savefig(content, format=kind, **options)
-            paths.append(out / f"{name}.{kind}")
-            write_file(paths[-1], content.getvalue())
-    return paths
+        picture.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        return save(picture, out, name)
 
 
 def _dots(
@@ -98,13 +53,13 @@ def _dots(
         first = place == 0
         here = [place] * len(figure.values)
         seeds = "one run" if first else None
-        panel.plot(figure.values, here, "o", color=_COLOURS[0], alpha=0.6, label=seeds)
+        panel.plot(figure.values, here, "o", color=COLOURS[0], alpha=0.6, label=seeds)
         mean = "mean of the runs" if first else None
         panel.plot([figure.mean], [place], "|", color="black", ms=15, mew=2, label=mean)
     known = [(printed[f.row][metric], i) for i, f in enumerate(figures) if f.row in printed]
     if known:
         x, y = zip(*known, strict=True)
-        panel.plot(x, y, "D", mfc="none", color=_COLOURS[1], mew=1.5, label="published")
+        panel.plot(x, y, "D", mfc="none", color=COLOURS[1], mew=1.5, label="published")
     panel.set_yticks(range(len(figures)), [figure.row for figure in figures])
     panel.set_ylim(len(figures) - 0.5, -0.5)
 
@@ -122,7 +77,7 @@ def _lines(
     for row in dict.fromkeys(figure.row for figure in figures):
         number = names.index(row)
         of_row = [figure for figure in figures if figure.row == row]
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         if not of_row[0].x:
             panel.axhline(of_row[0].mean, color=colour, ls="--", lw=1.2, label=row)
             continue
@@ -131,7 +86,7 @@ def _lines(
             [figure.mean for figure in of_row],
             [figure.deviation or 0.0 for figure in of_row],
             color=colour,
-            marker=_MARKS[number % len(_MARKS)],
+            marker=MARKS[number % len(MARKS)],
             ms=5,
             capsize=2,
             label=row,

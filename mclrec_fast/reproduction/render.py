@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import _files
 from ..comparison import LEVEL, RESAMPLES, cells_of
 from ..console import Console
 from ..data import Dataset
-from ..errors import RunError
 from ..metrics import PROTOCOLS
+from ..pictures import write_file
 from ..runs.directory import RESULT, read_json
 from . import published
 from .figures import METRICS, Figure, Figures
@@ -54,21 +53,6 @@ def write(
     for file, text in files.items():
         write_file(out / file, text.encode())
     return [out / file for file in files]
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replaces a file of a table, all or nothing.
-
-    Raises:
-        RunError: the disk is full or refuses.
-    """
-    try:
-        _files.write_atomically(path, content)
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; the runs are kept, and the same "
-            "command writes their table"
-        ) from error
 
 
 def say(name: str, table: Table, figures: Figures, dataset: Dataset, console: Console) -> None:

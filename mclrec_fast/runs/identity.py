@@ -7,22 +7,30 @@ have another one, whatever their shapes are. What a resumed run may change decid
 import hashlib
 import json
 
-from ..config import Config, to_dict
+from ..config import Config, keys_of, to_dict
 
 CHANGEABLE = (
     "data", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend", "tf32",
     "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
+    "diagnose_every",
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
+
+LATER = ("loss",)
+"""Keys that came after the first runs of this format. They count where they are not at their
+default, so that a run from before them keeps its identity."""
 
 
 def identity(config: Config, data_sha256: str) -> str:
     """The identity of a run of this configuration on these data, 64 hexadecimal digits."""
+    keys = keys_of(config.model.name)
     decisive = {
         name: value
         for part in to_dict(config).values()
         for name, value in part.items()
-        if name not in CHANGEABLE and name != "user_ids"
+        if name not in CHANGEABLE
+        and name != "user_ids"
+        and not (name in LATER and value == keys[name].default)
     }
     text = json.dumps([decisive, data_sha256], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

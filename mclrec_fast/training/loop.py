@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..config import TrainConfig
 from ..console import Console
+from ..diagnosis.look import diagnose
 from ..errors import RunError
 from ..evaluation import rank_samples, summary
 from ..metrics import Monitor
@@ -218,7 +219,18 @@ class Training:
             "sequences_per_second": samples / max(progress.seconds, 1e-9),
             "loss": {name: total / samples for name, total in progress.losses.items()},
             "valid": valid,
+            **self.diagnosis(),
         }
+
+    def diagnosis(self) -> dict[str, Any]:
+        """The geometry of the representations, as an entry of a record, where it is due."""
+        every, settings = self.settings.diagnose_every, self.settings
+        if not every or (self.progress.epoch + 1) % every:
+            return {}
+        table = self.train if self.valid is None else self.valid
+        with self.averaged():
+            found = diagnose(self.model, table, seed=settings.seed, backend=settings.backend)
+        return {"diagnosis": found.figures}
 
     def note(self, progress: Progress, record: dict[str, Any]) -> bool:
         """Enters a record into the history; True if its weights are the best so far.

@@ -81,6 +81,9 @@ class TrainingStep:
         if self._by_hand and of.by_hand is not None:
             return of.by_hand(batch, at)
         weights = [weight for group in of.groups for weight in self._groups[group]]
+        if not weights:  # all are frozen: there is only something to say
+            with torch.no_grad():
+                return of.objective(batch, at), []
         losses = of.objective(batch, at)
         gradients = torch.autograd.grad(losses["total"], weights, materialize_grads=True)
         return {name: loss.detach() for name, loss in losses.items()}, list(gradients)

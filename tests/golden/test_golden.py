@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from mclrec_fast.config import TrainConfig
-from mclrec_fast.models.base import Batch
+from mclrec_fast.models.base import Batch, Pass
 from mclrec_fast.models.objective import (
     augmenter_objective,
     contrast_losses,
     encoder_objective,
-    recommendation_loss,
 )
 from mclrec_fast.ops import contrast, info_nce
 from mclrec_fast.ops.torch.contrast import regulariser
@@ -57,7 +56,7 @@ def test_forward(backend: str) -> None:
         ("z2", model.augmenter_2(h2)),
         (
             "rec_loss",
-            recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend),
+            model.loss(h0, model.items(), targets, Pass(backend=backend)),
         ),
     ):
         assert_recorded(value, recorded(f"forward/{name}"))
@@ -95,7 +94,7 @@ def test_regulariser_ignores_temperature(backend: str) -> None:
 @pytest.mark.fast
 def test_first_update(backend: str) -> None:
     model, (h0, h1, h2), targets = forward(backend)
-    rec = recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend)
+    rec = model.loss(h0, model.items(), targets, Pass(backend=backend))
     terms = contrast_losses(h1, h2, (model.augmenter_1, model.augmenter_2), model.options, backend)
     loss = encoder_objective(rec, terms, model.options)
     assert_recorded(loss, recorded("step1/loss"))
@@ -126,7 +125,7 @@ def test_second_update(backend: str) -> None:
 def test_cosine_objective(backend: str) -> None:
     """L0 with cosine similarity and temperature 0.5, its R taken at temperature 1."""
     model, (h0, h1, h2), targets = forward(backend, similarity="cos", temperature=0.5)
-    rec = recommendation_loss(h0, model.encoder.item_embedding.weight, targets, backend)
+    rec = model.loss(h0, model.items(), targets, Pass(backend=backend))
     terms = contrast_losses(h1, h2, (model.augmenter_1, model.augmenter_2), model.options, backend)
     loss = encoder_objective(rec, terms, model.options)
     theirs = recorded("cos/step1/loss")

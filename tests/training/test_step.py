@@ -224,6 +224,16 @@ def test_hooks_and_frozen_weights(backend: str) -> None:
     )
 
 
+def test_nothing_moves_where_everything_is_frozen() -> None:
+    step = make("sasrec", "torch")
+    step.model.requires_grad_(False)
+    before = weights(step)
+    frozen = TrainingStep(step.model, TrainConfig(backend="torch"))
+    losses = frozen(batch(frozen, 12), update=0)
+    assert losses["rec"] > 0
+    assert all(before[name].equal(weight) for name, weight in weights(step).items())
+
+
 class Bias(Model):
     """A model of a few lines: one weight per item, whatever the history."""
 

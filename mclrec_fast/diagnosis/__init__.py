@@ -1,0 +1,1 @@
+"""Looking into a model: how representations and views lie in space, whether they collapse."""

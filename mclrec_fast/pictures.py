@@ -1,0 +1,80 @@
+"""How every picture of this package looks, and how it is written: SVG and PNG, by matplotlib.
+
+Colours are Okabe and Ito's, told apart by the colour-blind; marks and dashes tell the same. The
+same figures give the same bytes, whatever this process or this user has set in matplotlib.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import _files
+from .errors import InputError, RunError
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
+MARKS = ("o", "s", "^", "D", "v", "x")
+_STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "svg.hashsalt": "mclrec_fast",
+    "svg.fonttype": "path",
+}
+
+
+def require_matplotlib() -> Any:
+    """matplotlib, of the `plots` extra, drawing into memory.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise InputError(
+            'no pictures without matplotlib: pip install "mclrec_fast[plots]"'
+        ) from None
+    matplotlib.use("agg")
+    return matplotlib
+
+
+@contextmanager
+def canvas(width: float, height: float) -> Iterator[Any]:
+    """A matplotlib figure of this package's looks, in inches; keep it while this is entered."""
+    matplotlib = require_matplotlib()
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+def save(figure: Any, out: Path, name: str) -> list[Path]:
+    """Writes NAME.svg and NAME.png into `out`; returns their paths."""
+    paths = []
+    for kind, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, **options)
+        paths.append(out / f"{name}.{kind}")
+        write_file(paths[-1], content.getvalue())
+    return paths
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replaces a file, all or nothing.
+
+    Raises:
+        RunError: the disk is full or refuses.
+    """
+    try:
+        _files.write_atomically(path, content)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; the runs are kept: give the same "
+            "command again"
+        ) from error
