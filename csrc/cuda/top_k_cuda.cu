@@ -12,7 +12,8 @@ int kept_of(const Splits& splits, std::int64_t k) {
 // The same job over a table of the candidates alone, whose `candidates` are the ids by row.
 template <typename Real>
 TopKArguments<Real> over_candidates(TopKArguments<Real> job, Context& context) {
-  if (job.candidates == nullptr) return job;
+  // An empty list may have no address.
+  if (job.candidates == nullptr && job.candidate_count == job.classes - 1) return job;
   const std::int64_t rows = job.candidate_count + 1;
   Real* const table = context.scratch<Real>(rows * job.depth);
   std::int32_t* const ids = context.scratch<std::int32_t>(rows);

@@ -71,7 +71,7 @@ def top_k(
     Raises:
         TypeError: Wrong dtypes.
         ValueError: Wrong shapes or devices, k < 0, exclusions outside the table, offsets or
-            candidates that do not ascend, or a score that is not finite (the message names the row).
+            candidates that do not ascend, or a score that is not finite (the row is named).
         InputError: "native" is not available.
     """
     op = "top_k"

@@ -205,6 +205,10 @@ TOP_K = OpCase(
         *bad_lists("exclude", GOOD),
     ],
     properties=[("plain", "k = 5"), ("width 33, rounded", "k = 20"), ("plain", "of every third")],
-    threads=[("usual, rounded", "k = 20"), ("usual, rounded", "of every third"), ("one row of many items", "k = 20")],
+    threads=[
+        ("usual, rounded", "k = 20"),
+        ("usual, rounded", "of every third"),
+        ("one row of many items", "k = 20"),
+    ],
     **COMMON,
 )
