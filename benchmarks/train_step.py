@@ -95,8 +95,11 @@ def _time_batches(
     The arithmetic of MCLRec's official schedule only: None for others.
     """
     options = config.model
-    official = isinstance(options, MCLRecOptions) and options.schedule == "official"
-    counted = official and not options.reuse_views
+    counted = (
+        isinstance(options, MCLRecOptions)
+        and options.schedule == "official"
+        and not options.reuse_views
+    )
     gflop = 0.0
     size, seed = config.train.batch_size, config.train.seed
     wanted = batches + warm_up

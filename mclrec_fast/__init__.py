@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answers import Recommendations
     from .api import evaluate, load
     from .comparison import compare
     from .data import Dataset
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .models.mclrec import MCLRec
     from .models.popularity import Popularity
     from .models.sasrec import SASRec
-    from .recommender import Recommendations, Recommender
+    from .recommender import Recommender
     from .training.observers import Callback
 
 __version__ = "0.1.0"
@@ -33,7 +34,7 @@ _HOMES = {
     "MCLRec": "models.mclrec",
     "Model": "models.base",
     "Popularity": "models.popularity",
-    "Recommendations": "recommender",
+    "Recommendations": "answers",
     "Recommender": "recommender",
     "SASRec": "models.sasrec",
     "compare": "comparison",

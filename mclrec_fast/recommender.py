@@ -6,6 +6,7 @@ Every item of the catalogue is scored (`ops.top_k`): nothing here is approximate
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,54 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _native
+from .answers import Answers, Recommendations
 from .config import DEFAULT_K, TrainConfig
-from .data import Dataset, IdIndex, InteractionLog
+from .data import Dataset, IdIndex, InteractionLog, pick_users
 from .data.ids import external_id
 from .errors import InputError
+from .filters import Filters, Numbers, OwnLists
 from .models.base import Model, Pass
 from .ops import top_k
-
-
-class Recommendations(NamedTuple):
-    """The best items of N histories.
-
-    Attributes:
-        items: for each history the ids of its items, int or str, best first: k of them, fewer where
-            the catalogue has no more, and none where the history holds no item that the model
-            knows.
-        scores: the items' scores, in the same form; they compare items of one history only.
-        unknown: int64 [N], items of each history that the model does not know and that were passed
-            over.
-        users: whose histories they are, [N]; None where nobody said.
-    """
-
-    items: list[list[Any]]
-    scores: list[list[float]]
-    unknown: NDArray[np.int64]
-    users: list[Any] | None = None
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame of `user_id`, `item_id`, `score` and `rank` (from 1), best first.
-
-        Users are numbered from 0 where nobody said who they are.
-
-        Raises:
-            InputError: pandas is not installed.
-        """
-        try:
-            import pandas
-        except ImportError:
-            raise InputError("to_frame needs pandas: pip install pandas") from None
-        sizes = [len(items) for items in self.items]
-        users = range(len(sizes)) if self.users is None else self.users
-        return pandas.DataFrame(
-            {
-                "user_id": np.repeat(np.array(list(users)), sizes),
-                "item_id": [item for items in self.items for item in items],
-                "score": np.array([score for scores in self.scores for score in scores]),
-                "rank": np.concatenate([np.arange(1, size + 1) for size in [*sizes, 0]]),
-            }
-        )
 
 
 class Recommender:
@@ -90,6 +51,7 @@ class Recommender:
         self._model, self._item_ids = model.eval(), model.item_ids
         self._index = IdIndex(model.item_ids, first=1, missing=0)
         self._batch_size, self._backend = batch_size, backend
+        self._filters: Filters | None = None
 
     @classmethod
     def load(
@@ -127,6 +89,9 @@ class Recommender:
         histories: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | Dataset,
         k: int = DEFAULT_K,
         *,
+        users: Iterable[Any] | None = None,
+        items: Any = None,
+        exclude: Any = None,
         exclude_seen: bool = True,
     ) -> Recommendations:
         """The k best next items of each history.
@@ -136,25 +101,103 @@ class Recommender:
                 are one id. Or a data set: the whole history of each of its users. The model looks
                 at the last L items it knows.
             k: how many, at least 1.
+            users: of a data set, these alone, by their ids.
+            items: recommend these alone: item ids, or such lists by user, or one list a history. A
+                user who is not named may get anything.
+            exclude: never recommend these, in the same forms. Unknown items of either are passed
+                over with an `UnknownItemsWarning`.
             exclude_seen: never recommend an item of the history, the older ones included.
 
         Raises:
             TypeError: a history is a text or a number instead of a list of items.
-            InputError: an item is neither an integer (of any kind) nor text; its place is named.
+            InputError: an item is neither an integer (of any kind) nor text, its place is named;
+                the lists leave nothing to recommend, or do not fit the histories.
             ValueError: k is below 1.
         """
         if isinstance(histories, Dataset):
-            return self.recommend_log(histories.log, k, exclude_seen=exclude_seen)
-        found = self._recommend(*self._known(histories), k, exclude_seen)
-        if isinstance(histories, Mapping):
-            found = found._replace(users=list(histories))
-        return found
+            return self.recommend_log(
+                histories.log,
+                k,
+                users=users,
+                items=items,
+                exclude=exclude,
+                exclude_seen=exclude_seen,
+            )
+        if users is not None:
+            raise InputError(
+                "users and histories are both given: users= picks users of a data set; histories "
+                "by user are a dict"
+            )
+        named = list(histories) if isinstance(histories, Mapping) else None
+        known, counts = self._known(histories)
+        filters = self._with(items, exclude)
+        found = self._recommend(known, counts, k, exclude_seen, filters=filters, users=named)
+        return found.in_words(self._item_ids)
+
+    def filtered(self, *, items: Any = None, exclude: Any = None) -> "Recommender":
+        """One whose answers always keep to these lists, read once; see `recommend`.
+
+        Raises:
+            InputError: the lists leave nothing to recommend.
+        """
+        other = copy(self)
+        other._filters = self._with(items, exclude)
+        return other
+
+    @torch.no_grad()
+    def similar_items(
+        self,
+        items_or_item: Any,
+        k: int = DEFAULT_K,
+        *,
+        items: Any = None,
+        exclude: Any = None,
+    ) -> Recommendations:
+        """The k items with the highest cosine to each given item, which is not among them.
+
+        Args:
+            items_or_item: item ids, or one.
+            k: how many, at least 1.
+            items: look among these alone, see `recommend`.
+            exclude: leave these out.
+
+        Returns:
+            A row for each given item, none of them for one that the model does not know; the score
+            is the cosine of the two item vectors, 0 for a vector of zeros.
+
+        Raises:
+            TypeError: k is no whole number.
+            InputError: an id is neither an integer nor text, or the model has no item vectors.
+            ValueError: k is below 1.
+        """
+        table = self._model.items().detach()
+        if table.shape[1] < 2:
+            raise InputError("this model has one number an item and no vectors to compare")
+        one = isinstance(items_or_item, str | int) or getattr(items_or_item, "ndim", 1) == 0
+        asked = [items_or_item] if one else list(items_or_item)
+        numbers, k = self._index.find(asked), self._checked(k)
+        unit = table / table.norm(dim=1, keepdim=True).clamp_min(torch.finfo(table.dtype).tiny)
+        filters = self._with(items, exclude)
+        own = OwnLists(exclude=[number[None] for number in numbers])
+        best = np.zeros((len(asked), k), np.int64)
+        scores = np.zeros((len(asked), k), _dtype(table))
+        ranking = _Ranking(unit, k, self._backend, filters, own)
+        rows = np.flatnonzero(numbers)
+        for first in range(0, len(rows), self._batch_size):
+            batch = rows[first : first + self._batch_size]
+            h = unit[torch.from_numpy(numbers[batch]).long().to(unit.device)]  # [B, D]
+            scores[batch], best[batch] = ranking.of(batch, h, *_no_lists(h))
+        answers = Answers(best, scores, (numbers == 0).astype(np.int64), asked)
+        return answers.in_words(self._item_ids, "similar_to")
 
     def recommend_log(
         self,
         log: InteractionLog,
         k: int = DEFAULT_K,
         *,
+        users: Iterable[Any] | None = None,
+        items: Any = None,
+        exclude: Any = None,
         exclude_seen: bool = True,
         after_batch: Callable[[int], None] = lambda _done: None,
     ) -> Recommendations:
@@ -163,15 +206,27 @@ class Recommender:
         Args:
             log: any interactions; items that the model does not know are passed over.
             k: how many, at least 1.
+            users: these alone, by their ids.
+            items: recommend these alone, see `recommend`.
+            exclude: never recommend these.
             exclude_seen: never recommend an item of the history.
             after_batch: called with the number of histories of each finished batch.
 
         Raises:
             ValueError: k is below 1.
         """
+        log = log if users is None else pick_users(log, users)
         ours = np.concatenate([np.zeros(1, np.int32), self._index.find(log.item_ids[1:].tolist())])
-        found = self._recommend(ours[log.items], log.lengths, k, exclude_seen, after_batch)
-        return found._replace(users=log.user_ids.tolist())
+        found = self._recommend(
+            ours[log.items],
+            log.lengths,
+            k,
+            exclude_seen,
+            filters=self._with(items, exclude),
+            users=log.user_ids.tolist(),
+            after_batch=after_batch,
+        )
+        return found.in_words(self._item_ids)
 
     @torch.no_grad()
     def encode(self, histories: Iterable[Iterable[Any]]) -> NDArray[Any]:
@@ -194,6 +249,19 @@ class Recommender:
             raise _in_its_history(lists) or error from None
         return items, counts
 
+    def _with(self, items: Any, exclude: Any) -> Filters | None:
+        if items is None and exclude is None:
+            return self._filters
+        return Filters(self._index, len(self._item_ids), items, exclude, self._filters)
+
+    def _checked(self, k: Any) -> int:
+        """How many items to look for: no more than there are."""
+        if not isinstance(k, int | np.integer) or isinstance(k, bool):
+            raise TypeError(f"k must be a whole number, got {k!r}")
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        return min(int(k), len(self.item_ids))
+
     @torch.no_grad()
     def _recommend(
         self,
@@ -201,28 +269,25 @@ class Recommender:
         counts: NDArray[np.int64],
         k: int,
         exclude_seen: bool,
+        *,
+        filters: Filters | None,
+        users: list[Any] | None,
         after_batch: Callable[[int], None] = lambda _done: None,
-    ) -> Recommendations:
+    ) -> Answers:
         """Of histories end to end: items [I], 0 where unknown; counts [N]."""
-        if not isinstance(k, int | np.integer) or isinstance(k, bool):
-            raise TypeError(f"k must be a whole number, got {k!r}")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        k = min(int(k), len(self.item_ids))
+        k = self._checked(k)
         owner = np.repeat(np.arange(len(counts)), counts)  # [I]
         known = np.bincount(owner[items != 0], minlength=len(counts))  # [N]
-        answer = Recommendations([[] for _ in counts], [[] for _ in counts], counts - known)
+        own = filters.of(users, len(counts)) if filters else OwnLists()
+        ranking = _Ranking(self._model.items().detach(), k, self._backend, filters, own)
+        best = np.zeros((len(counts), k), np.int64)
+        scores = np.zeros((len(counts), k), _dtype(ranking.table))
         for batch in self._batches(items, counts):
             h = self._represent(batch)  # [B, D]
-            seen, offsets = batch.seen if exclude_seen else batch.nothing
-            found = top_k(h, self._model.items(), k, seen, offsets, backend=self._backend)
-            scores, best = (tensor.cpu().numpy() for tensor in found)
-            for row, of_row, ids in zip(batch.rows, scores, best, strict=True):
-                left = ids != 0  # where the catalogue had no more
-                answer.items[row] = self._item_ids[ids[left]].tolist()
-                answer.scores[row] = of_row[left].tolist()
+            seen = batch.seen if exclude_seen else batch.nothing
+            scores[batch.rows], best[batch.rows] = ranking.of(batch.rows, h, *seen)
             after_batch(len(batch.rows))
-        return answer
+        return Answers(best, scores, counts - known, users)
 
     def _represent(self, batch: "_Histories") -> Tensor:
         at = Pass(backend=self._backend)
@@ -244,6 +309,86 @@ class Recommender:
             batch = rows[first : first + self._batch_size]
             sizes = torch.from_numpy(known[batch]).to(device)
             yield _Histories(batch, seen, ends[first : first + self._batch_size], sizes)
+
+
+class _Ranking(NamedTuple):
+    """How rows are ranked: against which table [V, D], and among which items."""
+
+    table: Tensor
+    k: int
+    backend: str
+    filters: Filters | None
+    own: OwnLists
+
+    def of(
+        self, rows: NDArray[np.int64], h: Tensor, seen: Tensor, offsets: Tensor
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Scores and items [B, k] of some rows h [B, D] that must not get what they have seen."""
+        if self.own.exclude is not None:
+            seen, offsets = _joined(seen, offsets, [self.own.exclude[row] for row in rows])
+        shared = self.filters.candidates if self.filters else None
+        if self.own.items is None:
+            return self._top(h, seen, offsets, shared)
+        scores = np.empty((len(h), self.k), _dtype(h))
+        best = np.empty((len(h), self.k), np.int64)
+        # One call for all rows with the same list: regions and age groups are few.
+        for places, among in _alike([self.own.items[row] for row in rows]):
+            if among is None:
+                among = shared
+            elif shared is not None:
+                among = np.intersect1d(among, shared, assume_unique=True)
+            lists = _lists_of(seen, offsets, places)
+            of_places = h[torch.from_numpy(places).to(h.device)]
+            scores[places], best[places] = self._top(of_places, *lists, among)
+        return scores, best
+
+    def _top(
+        self, h: Tensor, seen: Tensor, offsets: Tensor, among: Numbers | None
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        candidates = None if among is None else torch.from_numpy(among).to(h.device)
+        scores, best = top_k(h, self.table, self.k, seen, offsets, candidates, backend=self.backend)
+        return scores.cpu().numpy(), best.cpu().numpy()
+
+
+def _dtype(tensor: Tensor) -> np.dtype[Any]:
+    """The same in numpy."""
+    return tensor.new_empty(0).cpu().numpy().dtype
+
+
+def _alike(lists: list[Numbers | None]) -> Iterator[tuple[NDArray[np.int64], Numbers | None]]:
+    """The places of equal lists, and the list."""
+    places: dict[bytes | None, list[int]] = {}
+    for place, items in enumerate(lists):
+        places.setdefault(None if items is None else items.tobytes(), []).append(place)
+    for same in places.values():
+        yield np.array(same, np.int64), lists[same[0]]
+
+
+def _joined(items: Tensor, offsets: Tensor, more: list[Numbers | None]) -> tuple[Tensor, Tensor]:
+    """Lists of items, one a row, with others behind each."""
+    flat, ends = items.cpu().numpy(), offsets.cpu().numpy()
+    nothing = flat[:0]
+    parts = [
+        part
+        for row, others in enumerate(more)
+        for part in (flat[ends[row] : ends[row + 1]], nothing if others is None else others)
+    ]
+    sizes = np.array([len(part) for part in parts], np.int64).reshape(-1, 2).sum(1)
+    joined = torch.from_numpy(np.concatenate([nothing, *parts]))
+    new = torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]))
+    return joined.to(items.device), new.to(items.device)
+
+
+def _lists_of(items: Tensor, offsets: Tensor, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """The lists of some rows alone."""
+    flat, ends = items.cpu().numpy(), offsets.cpu().numpy()
+    some: list[Numbers | None] = [flat[ends[row] : ends[row + 1]] for row in places]
+    return _joined(items[:0], offsets.new_zeros(len(places) + 1), some)
+
+
+def _no_lists(h: Tensor) -> tuple[Tensor, Tensor]:
+    """No items for each row."""
+    return h.new_empty(0, dtype=torch.int32), h.new_zeros(len(h) + 1, dtype=torch.int64)
 
 
 class _Histories(NamedTuple):

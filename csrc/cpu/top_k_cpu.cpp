@@ -6,12 +6,12 @@
 #include "top_k_cpu.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <vector>
 
 #include "../shared/rounding.h"
-#include "finite_scores.h"
 #include "parallel.h"
 #include "simd.h"
 
@@ -41,6 +41,7 @@ struct Collector {
   int64_t capacity;
   const int32_t* excluded;  // ascending
   const int32_t* excluded_end;
+  bool finite;  // every score so far
 
   void offer(T score, int32_t item) {
     if (!(score > threshold)) return;  // it may have risen since the tile was compared
@@ -72,32 +73,30 @@ constexpr int64_t kBlockRows = 240;
 constexpr int64_t kFewestRows = 48;            // in a block; below, packing the items shows
 constexpr int64_t kBlockCandidates = 1 << 20;  // of all rows of a block
 constexpr int64_t kFewestItems = 2048;         // in a range; below, splitting does not pay
+constexpr int64_t kNotFinite = -1;             // some score is not
 
 template <class T>
 class TopK {
  public:
   explicit TopK(const TopKArguments<T>& arguments)
       : a(arguments),
-        fixed_order{MCLREC_PICK(top_k, pair_scores<T>), MCLREC_PICK(top_k, magnitude_sum<T>),
-                    MCLREC_PICK(top_k, largest_magnitude<T>)},
-        finite(fixed_order, a.items, a.classes, a.depth),
         top_k_block(MCLREC_PICK(top_k, top_k_block<T>)),
-        k(std::min(a.k, a.classes - 1)),
+        k(std::min(a.k, a.candidate_count)),
         capacity(k + std::clamp(k, int64_t{32}, int64_t{4096})),
         block(rows_of_a_block()),
         blocks(ceil_div(a.batch, block)),
-        splits(std::clamp(worker_count() / blocks, int64_t{1}, ceil_div(a.classes, kFewestItems))) {
-  }
+        splits(std::clamp(worker_count() / blocks, int64_t{1},
+                          ceil_div(a.candidate_count, kFewestItems))) {}
 
   void run() {
     sort_exclusions();
     best.resize(static_cast<size_t>(splits * a.batch * k));
     found.resize(static_cast<size_t>(splits * a.batch));
-    const int64_t range = ceil_div(a.classes - 1, splits);
+    const int64_t range = ceil_div(a.candidate_count, splits);
     std::vector<Scratch> scratch(static_cast<size_t>(worker_count()));
     parallel_tasks(blocks * splits, [&](int64_t task, int worker) {
-      const int64_t split = task % splits, first = 1 + split * range;
-      search(task / splits * block, split, first, std::min(first + range, a.classes),
+      const int64_t split = task % splits, first = std::min(split * range, a.candidate_count);
+      search(task / splits * block, split, first, std::min(first + range, a.candidate_count),
              scratch[static_cast<size_t>(worker)]);
     });
     parallel_tasks(blocks, [this](int64_t task, int) {
@@ -111,6 +110,7 @@ class TopK {
     std::vector<Collector<T>> collectors;  // [block]
     std::vector<Candidate<T>> candidates;  // [block, capacity]
     std::vector<T> panel;                  // [D, columns of a register tile]
+    std::vector<T> gathered;               // [columns of a register tile, D]
   };
 
   // Equal blocks, as many for every thread where there are rows enough.
@@ -135,14 +135,14 @@ class TopK {
     });
   }
 
-  // The best items of [first_item, last_item) for one block of rows.
-  void search(int64_t first_row, int64_t split, int64_t first_item, int64_t last_item,
-              Scratch& scratch) {
+  // The best of the candidates number first .. last - 1 for one block of rows.
+  void search(int64_t first_row, int64_t split, int64_t first, int64_t last, Scratch& scratch) {
     const int64_t rows = std::min(block, a.batch - first_row);
     scratch.collectors.resize(static_cast<size_t>(block));
     scratch.candidates.resize(static_cast<size_t>(block * capacity));
     const int64_t tile_columns = 2 * isa_facts(selected_isa()).vector_bytes / sizeof(T);
     scratch.panel.resize(static_cast<size_t>(a.depth * tile_columns));
+    if (a.candidates) scratch.gathered.resize(scratch.panel.size());
     const auto exclusions = [this](int64_t row) {
       return excluded.data() + (a.exclude_offsets[row] - a.exclude_offsets[0]);
     };
@@ -154,29 +154,32 @@ class TopK {
                                                     k,
                                                     capacity,
                                                     exclusions(row),
-                                                    exclusions(row + 1)};
+                                                    exclusions(row + 1),
+                                                    true};
     }
-    top_k_block(a.h + first_row * a.depth, rows, a.items, first_item, last_item, a.depth,
-                scratch.collectors.data(), scratch.panel.data());
+    top_k_block(a, first_row, rows, first, last, scratch.collectors.data(), scratch.panel.data(),
+                scratch.gathered.data());
     for (int64_t i = 0; i < rows; ++i) {
       Collector<T>& collector = scratch.collectors[static_cast<size_t>(i)];
       collector.prune();
       const int64_t at = split * a.batch + first_row + i;
       std::copy(collector.kept, collector.kept + collector.size, best.data() + at * k);
-      found[static_cast<size_t>(at)] = collector.size;
+      found[static_cast<size_t>(at)] = collector.finite ? collector.size : kNotFinite;
     }
   }
 
   // Joins the ranges of one row, in order, into the output.
   void merge(int64_t row) {
     std::vector<Candidate<T>> all;
+    bool bad = false;
     for (int64_t split = 0; split < splits; ++split) {
       const int64_t at = split * a.batch + row;
       const Candidate<T>* from = best.data() + at * k;
-      all.insert(all.end(), from, from + found[static_cast<size_t>(at)]);
+      const int64_t size = found[static_cast<size_t>(at)];
+      bad = bad || size == kNotFinite;
+      if (!bad) all.insert(all.end(), from, from + size);
     }
     std::sort(all.begin(), all.end(), top_k::Better());
-    const bool bad = !finite.row(a.h + row * a.depth);
     for (int64_t place = 0; place < a.k; ++place) {
       const bool is_found = !bad && place < std::min<int64_t>(k, static_cast<int64_t>(all.size()));
       T& score = a.scores[row * a.k + place];
@@ -188,17 +191,16 @@ class TopK {
   }
 
   const TopKArguments<T>& a;
-  const FixedOrder<T> fixed_order;
-  const FiniteScores<T> finite;
-  void (*top_k_block)(const T*, int64_t, const T*, int64_t, int64_t, int64_t, Collector<T>*, T*);
-  const int64_t k;         // as asked for, but no more than there are items
+  void (*top_k_block)(const TopKArguments<T>&, int64_t, int64_t, int64_t, int64_t, Collector<T>*,
+                      T*, T*);
+  const int64_t k;         // as asked for, but no more than there are candidates
   const int64_t capacity;  // of a collector
   const int64_t block;     // rows of a task
   const int64_t blocks;
   const int64_t splits;
   std::vector<int32_t> excluded;   // [K], ascending within each row
   std::vector<Candidate<T>> best;  // [splits, B, k]
-  std::vector<int64_t> found;      // [splits, B], how many of them
+  std::vector<int64_t> found;      // [splits, B], how many of them, or kNotFinite
 };
 
 }  // namespace
@@ -207,7 +209,7 @@ template <class T>
 void top_k_cpu(const TopKArguments<T>& arguments) {
   const TopKArguments<T>& a = arguments;
   if (a.batch == 0 || a.k == 0) return;
-  if (a.classes > 1) {
+  if (a.candidate_count > 0) {
     TopK<T>(a).run();
     return;
   }

@@ -7,36 +7,76 @@
 #include "gemm_tile.inl"
 // clang-format on
 
-// Offers the items of one tile that beat the threshold, in ascending order.
+// Notes which rows have a score that is infinite or no number. All is well nearly always, so a
+// tile's rows are looked at together first.
 template <class T>
-MCLREC_INLINE void offer_tile(const T* scores, int rows, int64_t first_item, uint32_t valid_bits,
-                              Collector<T>* collectors) {
+MCLREC_INLINE void look_for_not_finite(const T* scores, int rows, Collector<T>* collectors) {
+  const Vec<T> zero = {};
+  Vec<T> all = {};  // becomes NaN
+  for (int i = 0; i < 2 * rows; ++i) all = fma(load(scores + i * kLanes<T>), zero, all);
+  if (lane_sum<T>(all) == T(0)) [[likely]]
+    return;
+  for (int r = 0; r < rows; ++r, scores += kTileCols<T>) {
+    const Vec<T> row = fma(load(scores + kLanes<T>), zero, load(scores) * zero);
+    if (!(lane_sum<T>(row) == T(0))) collectors[r].finite = false;
+  }
+}
+
+// Offers the items of one tile that beat the threshold, in ascending order. Column i is item
+// first_item + i, or ids[i] where there are ids.
+template <class T>
+MCLREC_INLINE void offer_tile(const T* scores, int rows, int64_t first_item, const int32_t* ids,
+                              uint32_t valid_bits, Collector<T>* collectors) {
   for (int r = 0; r < rows; ++r, scores += kTileCols<T>) {
     const Vec<T> limit = broadcast(collectors[r].threshold);
     const IntVec<T> low = load(scores) > limit, high = load(scores + kLanes<T>) > limit;
     uint32_t bits = lane_bits<T>(low) | lane_bits<T>(high) << kLanes<T>;
     for (bits &= valid_bits; bits != 0; bits &= bits - 1) {
       const int lane = __builtin_ctz(bits);
-      collectors[r].offer(scores[lane], static_cast<int32_t>(first_item + lane));
+      collectors[r].offer(scores[lane], ids ? ids[lane] : static_cast<int32_t>(first_item + lane));
     }
   }
 }
 
-// Offers the items of [first, last) to the collectors of `rows` rows of h. `panel` has room for
-// two vectors for each of `depth`.
+// Packs the vectors of `width` candidates, which lie anywhere in the table, as a panel. Runs of
+// neighbours, most of a catalogue without few items, are packed where they lie.
 template <class T>
-void top_k_block(const T* h, int64_t rows, const T* items, int64_t first, int64_t last,
-                 int64_t depth, Collector<T>* collectors, T* panel) {
+MCLREC_INLINE void pack_candidates(const T* items, const int32_t* ids, int64_t depth, int64_t width,
+                                   T* panel, T* gathered) {
+  if (ids[width - 1] - ids[0] == width - 1) {
+    pack_panels(items + ids[0] * depth, 1, depth, depth, width, panel);
+    return;
+  }
+  for (int64_t i = 0; i < width; ++i) {
+    std::memcpy(gathered + i * depth, items + ids[i] * depth, sizeof(T) * depth);
+  }
+  pack_panels(gathered, 1, depth, depth, width, panel);
+}
+
+// Offers the candidates number first .. last - 1 to the collectors of `rows` rows of h from
+// first_row on. `panel` and, where there are candidates, `gathered` have room for two vectors for
+// each of the depth.
+template <class T>
+void top_k_block(const TopKArguments<T>& a, int64_t first_row, int64_t rows, int64_t first,
+                 int64_t last, Collector<T>* collectors, T* panel, T* gathered) {
   alignas(kVectorBytes) T scores[kTileRows * kTileCols<T>];
-  for (int64_t item = first; item < last; item += kTileCols<T>) {
-    const int64_t width = last - item < kTileCols<T> ? last - item : kTileCols<T>;
+  const T* h = a.h + first_row * a.depth;
+  for (int64_t at = first; at < last; at += kTileCols<T>) {
+    const int64_t width = last - at < kTileCols<T> ? last - at : kTileCols<T>;
     const uint32_t valid_bits = ~uint32_t{0} >> (32 - width);
-    pack_panels(items + item * depth, 1, depth, depth, width, panel);
+    const int32_t* ids = a.candidates ? a.candidates + at : nullptr;
+    if (ids) {
+      pack_candidates(a.items, ids, a.depth, width, panel, gathered);
+    } else {
+      pack_panels(a.items + (at + 1) * a.depth, 1, a.depth, a.depth, width, panel);
+    }
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
-      multiply_tile_rows<false, TileStart::kZero, T>(
-          count, {h + row * depth, depth}, {panel, kTileCols<T>}, depth, {scores, kTileCols<T>});
-      offer_tile(scores, count, item, valid_bits, collectors + row);
+      multiply_tile_rows<false, TileStart::kZero, T>(count, {h + row * a.depth, a.depth},
+                                                     {panel, kTileCols<T>}, a.depth,
+                                                     {scores, kTileCols<T>});
+      look_for_not_finite(scores, count, collectors + row);
+      offer_tile(scores, count, at + 1, ids, valid_bits, collectors + row);
       row += count;
     }
   }

@@ -9,11 +9,29 @@ int kept_of(const Splits& splits, std::int64_t k) {
   return static_cast<int>(k < part ? k : part);
 }
 
+// The same job over a table of the candidates alone, whose `candidates` are the ids by row.
+template <typename Real>
+TopKArguments<Real> over_candidates(TopKArguments<Real> job, Context& context) {
+  // An empty list may have no address.
+  if (job.candidates == nullptr && job.candidate_count == job.classes - 1) return job;
+  const std::int64_t rows = job.candidate_count + 1;
+  Real* const table = context.scratch<Real>(rows * job.depth);
+  std::int32_t* const ids = context.scratch<std::int32_t>(rows);
+  launch({blocks_for(rows, kGatherThreads / kWarpSize), kGatherThreads, 0,
+          static_cast<cudaStream_t>(context.stream())},
+         gather_candidates_kernel<Real>, job, table, ids);
+  job.items = table;
+  job.candidates = ids;
+  job.classes = rows;
+  return job;
+}
+
 }  // namespace
 
 template <typename Real>
-void top_k(const TopKArguments<Real>& job, Context& context) {
+void top_k(const TopKArguments<Real>& given, Context& context) {
   const auto stream = static_cast<cudaStream_t>(context.stream());
+  const TopKArguments<Real> job = over_candidates(given, context);
   const int depth = static_cast<int>(job.depth);
   const Splits splits = strip_splits(job.batch, job.classes);
   const int kept = kept_of(splits, job.k);

@@ -43,4 +43,15 @@ inline void check_item_list_values(const Checker& check, const char* name, const
   }
 }
 
+// Candidates ascend within 1 .. classes - 1; a dense tensor.
+inline void check_candidate_values(const Checker& check, const Tensor& candidates,
+                                   int64_t classes) {
+  const int32_t* item = read_pointer<int32_t>(candidates);
+  for (int64_t i = 0; i < candidates.size(0); ++i) {
+    check.require(item[i] > (i ? item[i - 1] : 0) && item[i] < classes,
+                  "candidates must ascend in 1 .. ", classes - 1, ", but entry ", i, " is ",
+                  item[i]);
+  }
+}
+
 }  // namespace mclrec

@@ -27,10 +27,12 @@ struct TopKArguments {
   const T* items;                  // [V, D]; row 0 is padding and is never returned
   const int32_t* exclude;          // [K], in 0 .. V-1
   const int64_t* exclude_offsets;  // [B + 1], ascending, in 0 .. K
-  int64_t batch;                   // B
-  int64_t classes;                 // V
-  int64_t depth;                   // D
-  int64_t entries;                 // K
+  const int32_t* candidates;  // [A], ascending, in 1 .. V-1: what may be returned; null for all
+  int64_t batch;              // B
+  int64_t classes;            // V
+  int64_t depth;              // D
+  int64_t entries;            // K
+  int64_t candidate_count;    // A; V - 1 where all items may be returned
   int64_t k;
   T* scores;            // out [B, k], descending, ties by the lower item, then -infinity
   int64_t* best_items;  // out [B, k], then 0; -1 in a row with a score that is not finite

@@ -1,7 +1,8 @@
 """`mclrec-fast recommend RUN`: the best next items, as CSV, in the ids of the run's data.
 
-For every user of a log (`--data FILE`, new users and histories included; by default the log that
-the run was trained on), or for one history given on the command line. A thin command line; the work
+For the users of a log (`--data FILE`, new users and histories included; by default the log that
+the run was trained on), all or some (`--users`), or for one history given on the command line,
+among all items or some (`--items`, `--exclude`). A thin command line; the work
 is recommender.py.
 """
 
@@ -11,7 +12,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import _files
 from ..config import DEFAULT_K, KEYS, LOG_KEYS
@@ -20,7 +21,7 @@ from ..errors import InputError, RunError
 from . import cli
 
 if TYPE_CHECKING:
-    from ..recommender import Recommendations
+    from ..answers import Recommendations
 
 _MACHINE_KEYS = ("backend", "threads", "device")
 
@@ -33,8 +34,25 @@ def parser() -> cli.Parser:
         "--history",
         metavar="ITEM",
         nargs="+",
-        help="item ids of one history, oldest first, instead of a log",
+        action="extend",
+        help="item ids of one history, oldest first, instead of a log; one that begins with - is "
+        "--history=-id",
     )
+    parser.add_argument(
+        "--users",
+        metavar="USER",
+        nargs="+",
+        action="extend",
+        help="users of the log, by their ids (default: all)",
+    )
+    for name, what in (("items", "recommend these alone"), ("exclude", "never recommend these")):
+        parser.add_argument(
+            f"--{name}",
+            metavar="ITEM",
+            nargs="+",
+            action="extend",
+            help=f"{what}; an id that begins with - is --{name}=-id",
+        )
     parser.add_argument(
         "--k", metavar="N", type=int, default=DEFAULT_K, help="items for each user (%(default)s)"
     )
@@ -54,17 +72,31 @@ def verb(argv: Sequence[str] | None) -> None:
         raise InputError(f"--k must be at least 1, not {arguments.k}")
     _check_out(arguments.out)
     of_log = [key.option for name, key in KEYS.items() if name in LOG_KEYS and name in given]
+    if arguments.history and arguments.users:
+        raise InputError("--history and --users contradict each other: give one of them")
     if arguments.history and of_log:
         raise InputError(f"--history and {of_log[0]} contradict each other: give one of them")
     text = _recommend(arguments, given)
     if arguments.out is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _print(text)
     else:
         try:
             _files.write_atomically(arguments.out, text.encode())
         except OSError as error:
             raise RunError(f"--out {arguments.out}: {error.strerror or error}") from error
+
+
+def _print(text: str) -> None:
+    """To a terminal in its encoding; else in UTF-8, whatever the console's encoding is."""
+    binary = getattr(sys.stdout, "buffer", None)
+    if binary is None or sys.stdout.isatty():
+        encoding = sys.stdout.encoding or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+        sys.stdout.write(text)
+    else:
+        sys.stdout.flush()
+        binary.write(text.encode())
+    sys.stdout.flush()
 
 
 def _check_out(path: Path | None) -> None:
@@ -88,7 +120,8 @@ def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
 
     console = Console(sys.stderr)
     of_machine = {name: given[name] for name in _MACHINE_KEYS if name in given}
-    k, exclude_seen = arguments.k, not arguments.include_seen
+    asked: dict[str, Any] = {name: getattr(arguments, name) for name in ("k", "items", "exclude")}
+    asked["exclude_seen"] = not arguments.include_seen
     with console.warnings_as_lines():
         config, model, _ = load_run(arguments.run)
         config = used_here(config, of_machine)
@@ -97,7 +130,7 @@ def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
             size = train.eval_batch_size
             recommender = Recommender(model.to(device), batch_size=size, backend=train.backend)
             if arguments.history:
-                found = recommender.recommend([arguments.history], k, exclude_seen=exclude_seen)
+                found = recommender.recommend([arguments.history], **asked)
             else:
                 with console.waiting("reading the log"):
                     dataset = read_other(arguments.run, config, given)
@@ -105,9 +138,10 @@ def _recommend(arguments: Namespace, given: Mapping[str, Given]) -> str:
                 differs = "" if "data" in given else data_differs(arguments.run, dataset)
                 if differs:
                     console.line(f"note: {differs}; recommending to what it holds now")
-                with console.progress("recommending", log.n_users) as advance:
+                count = len(arguments.users or ()) or log.n_users
+                with console.progress("recommending", count) as advance:
                     found = recommender.recommend_log(
-                        log, k, exclude_seen=exclude_seen, after_batch=advance
+                        log, users=arguments.users, after_batch=advance, **asked
                     )
     passed = int(found.unknown.sum())
     if passed:

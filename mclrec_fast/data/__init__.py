@@ -3,7 +3,7 @@
 from .card import DataCard
 from .dataset import Dataset, LogWarning, load_dataset, load_other
 from .ids import IdIndex, RunIds, load_ids, save_ids
-from .log import InteractionLog, match_items
+from .log import InteractionLog, match_items, pick_users
 from .named import DATASETS, recommended_settings
 from .reader import ReaderFallbackWarning
 from .samples import HOLDOUTS, Samples, Split, split
@@ -27,6 +27,7 @@ __all__ = [
     "load_ids",
     "load_other",
     "match_items",
+    "pick_users",
     "recommended_settings",
     "save_ids",
     "split",

@@ -4,6 +4,7 @@ A training sample is a pair (user, end) into this log (samples.py); no prefix is
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -103,6 +104,33 @@ def match_items(log: InteractionLog, item_ids: NDArray[Any], owner: str) -> Inte
         )
     renumber = np.concatenate([np.zeros(1, dtype=np.int32), codes])
     return replace(log, items=renumber[log.items], item_ids=item_ids)
+
+
+def pick_users(log: InteractionLog, users: Iterable[Any]) -> InteractionLog:
+    """Some users of a log by their ids, in the order given.
+
+    Raises:
+        TypeError: a text or a number instead of a list of ids.
+        InputError: a user is not in the log, or an id is neither an integer nor text.
+    """
+    if isinstance(users, str | bytes) or not isinstance(users, Iterable):
+        raise TypeError(f"users is {users!r}: one user alone is users=[...]")
+    listed = list(users)
+    try:
+        rows = log.user_index.find(listed)
+    except InputError as error:
+        raise InputError(f"users, {error}") from None
+    missing = [listed[i] for i in np.flatnonzero(rows < 0).tolist()]
+    if missing:
+        shown = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise InputError(
+            f"{log.source or 'the log'}: {len(missing)} of {len(listed)} users are not in it "
+            f"({shown}); whoever is new is answered by a history"
+        )
+    items = [log.sequence(row) for row in rows.tolist()]
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(log.lengths[rows])])
+    picked = np.concatenate([log.items[:0], *items])
+    return replace(log, items=picked, offsets=offsets, times=None, user_ids=log.user_ids[rows])
 
 
 def content_digest(log: InteractionLog) -> str:

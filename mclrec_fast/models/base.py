@@ -24,8 +24,9 @@ from .options import ModelOptions
 from .stock import stock, what_was_changed
 
 if TYPE_CHECKING:
+    from ..answers import Recommendations
     from ..data import Dataset
-    from ..recommender import Recommendations, Recommender
+    from ..recommender import Recommender
     from ..training.observers import Callback
 
 Losses = dict[str, Tensor]
@@ -285,10 +286,26 @@ class Model(nn.Module):
         histories: "Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | Dataset",
         k: int = DEFAULT_K,
         *,
+        users: Iterable[Any] | None = None,
+        items: Any = None,
+        exclude: Any = None,
         exclude_seen: bool = True,
     ) -> "Recommendations":
         """The k best next items of each history, see `Recommender.recommend`."""
-        return self._answering().recommend(histories, k, exclude_seen=exclude_seen)
+        return self._answering().recommend(
+            histories,
+            k,
+            users=users,
+            items=items,
+            exclude=exclude,
+            exclude_seen=exclude_seen,
+        )
+
+    def similar_items(
+        self, items_or_item: Any, k: int = DEFAULT_K, *, items: Any = None, exclude: Any = None
+    ) -> "Recommendations":
+        """The k items of the highest cosine to each one, see `Recommender.similar_items`."""
+        return self._answering().similar_items(items_or_item, k, items=items, exclude=exclude)
 
     def encode(self, histories: Iterable[Iterable[Any]]) -> NDArray[Any]:
         """The representation of each history of external item ids, float32 [N, D].

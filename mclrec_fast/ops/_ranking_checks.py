@@ -97,6 +97,22 @@ def check_item_list_values(
         )
 
 
+def check_candidate_values(op: str, candidates: Tensor, classes: int) -> None:
+    """Check that candidates ascend within 1 .. classes - 1.
+
+    Raises:
+        ValueError: One is not as it must be.
+    """
+    before = torch.cat((candidates.new_zeros(1), candidates[:-1]))[: len(candidates)]
+    bad = (candidates <= before) | (candidates >= classes)
+    if bool(bad.any()):
+        index = _first(bad)
+        raise ValueError(
+            f"{op}: candidates must ascend in 1 .. {classes - 1}, but entry {index} is "
+            f"{int(candidates[index])}"
+        )
+
+
 def refuse_non_finite(op: str, bad: Tensor) -> None:
     """Refuse rows with a score that is infinite or not a number.
 

@@ -91,11 +91,24 @@ def make_rank(shape: Shape, settings: Mapping[str, Any], draw: int) -> Call:
 
 
 def make_top(shape: Shape, settings: Mapping[str, Any], draw: int) -> Call:
-    """The history as exclusions."""
+    """The history as exclusions; `among` says which items are candidates."""
     tensors = inputs(shape, draw)
     del tensors["targets"]
     names = {"history": "exclude", "history_offsets": "exclude_offsets"}
-    return Call({names.get(n, n): x for n, x in tensors.items()}, dict(settings))
+    tensors = {names.get(n, n): x for n, x in tensors.items()}
+    rest = dict(settings)
+    among = rest.pop("among", None)
+    if among is not None:
+        tensors["candidates"] = CANDIDATES[among](len(tensors["item_embedding"]))
+    return Call(tensors, rest)
+
+
+CANDIDATES = {
+    "none": lambda v: torch.zeros(0, dtype=torch.int32),
+    "all": lambda v: torch.arange(1, v, dtype=torch.int32),
+    "every third": lambda v: torch.arange(1, v, 3, dtype=torch.int32),
+    "few missing": lambda v: torch.tensor([i for i in range(1, v) if i % 37], dtype=torch.int32),
+}
 
 
 def items_of(*values: int) -> Tensor:
@@ -175,14 +188,27 @@ TOP_K = OpCase(
     name="top_k",
     function=top_k,
     make=make_top,
-    settings={f"k = {k}": {"k": k} for k in (0, 1, 5, 20, 400)},
-    everywhere=("k = 1", "k = 20", "k = 400"),
+    settings={
+        **{f"k = {k}": {"k": k} for k in (0, 1, 5, 20, 400)},
+        **{f"of {among}": {"k": 20, "among": among} for among in CANDIDATES},
+    },
+    everywhere=("k = 1", "k = 20", "k = 400", "of every third", "of few missing"),
     bad=[
         *SCORING,
         Bad({"k": -1}, ValueError, "k must not be negative"),
+        Bad({"candidates": torch.ones(1, 1).int()}, ValueError, "candidates must have 1 dim"),
+        Bad({"candidates": torch.ones(1)}, TypeError, "candidates must be torch.int32"),
+        *(
+            Bad({"candidates": items_of(*c)}, ValueError, r"must ascend in 1 .. 39", of_values=True)
+            for c in ((0, 1), (3, 2), (4, 4), (1, 40), (-1,))
+        ),
         *bad_lists("exclude", GOOD),
     ],
-    properties=[("plain", "k = 5"), ("width 33, rounded", "k = 20")],
-    threads=[("usual, rounded", "k = 20"), ("one row of many items", "k = 20")],
+    properties=[("plain", "k = 5"), ("width 33, rounded", "k = 20"), ("plain", "of every third")],
+    threads=[
+        ("usual, rounded", "k = 20"),
+        ("usual, rounded", "of every third"),
+        ("one row of many items", "k = 20"),
+    ],
     **COMMON,
 )

@@ -15,7 +15,8 @@ import torch
 from mclrec_fast import config as configuration
 from mclrec_fast.commands.import_checkpoint import read_state_dict
 from mclrec_fast.config import DataConfig
-from mclrec_fast.data import load_ids, load_log
+from mclrec_fast.data import load_ids
+from mclrec_fast.data.dataset import load_other
 from mclrec_fast.errors import InputError
 from mclrec_fast.runs import checkpoint
 from mclrec_fast.runs.loading import read_card, read_config
@@ -31,7 +32,7 @@ class Loader(NamedTuple):
 
 
 def log_of(path: Path) -> Any:
-    return load_log(DataConfig(data=str(path), holdout="none"), threads=1)
+    return load_other(DataConfig(data=str(path), holdout="none"), threads=1)
 
 
 def checkpoint_of_the_authors(legacy: bool) -> bytes:

@@ -74,6 +74,22 @@ def top_k(
     return best, best_items
 
 
+def top_k_of_candidates(
+    h: Tensor,
+    item_embedding: Tensor,
+    k: int,
+    exclude: Tensor,
+    exclude_offsets: Tensor,
+    candidates: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The same among some items only, int32 [A], ascending: by a table of their vectors alone."""
+    ids = torch.cat((candidates.new_zeros(1), candidates)).long()  # [A + 1]
+    number = torch.zeros(len(item_embedding), dtype=torch.int32, device=h.device)
+    number[ids[1:]] = torch.arange(1, len(ids), dtype=torch.int32, device=h.device)
+    scores, best = top_k(h, item_embedding[ids], k, number[exclude.long()], exclude_offsets)
+    return scores, torch.where(best < 0, best, ids[best.clamp_min(0)])
+
+
 def _exact(
     h: Tensor,
     item_embedding: Tensor,
