@@ -114,6 +114,9 @@ class TrainConfig:
     )
     min_delta: float = option(0.0, "by how much it must grow to count as better", low=0)
     patience: int = option(10, "epochs in a row without that to stop after", low=1)
+    valid_users: int = option(
+        0, "validate after an epoch on so many users, a fixed share by the seed (0: all)", low=0
+    )
     cutoffs: tuple[int, ...] = option((5, 10, 20, 50), "lengths of the lists that are judged (k)")
     diagnose_every: int = option(
         0, "look at the geometry of representations every so many epochs (0: never)", low=0

@@ -1,19 +1,24 @@
 """What a run says: plain lines for people and grep, the same on the console and in train.log.
 
 Every line also goes to the logger "mclrec_fast". Progress bars and drawn tables appear on a
-terminal and in a notebook only; a log file or a pipe never sees them. Knows nothing of training.
+terminal and in a notebook only; in a log file or a pipe, work that takes long says a line now and
+then. Knows nothing of training.
 """
 
 import io
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 Write = Callable[[str], None]
+
+FIRST_WORD, WORD_EVERY = 30.0, 60.0
+"""Seconds until work outside a terminal first says how far it is, and from then on."""
 
 _LOGGER = logging.getLogger("mclrec_fast")
 
@@ -101,12 +106,12 @@ class Console:
 
     @contextmanager
     def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-        """A bar over `total` units with the time left, where people look; elsewhere nothing.
+        """A bar over `total` units with the time left; outside a terminal, lines where it is long.
 
         Yields a function to be called with the number of units done since the last call.
         """
         if not self._rich or total <= 0:
-            yield lambda _count: None
+            yield _Words(self.line, what, total, done).advance
             return
         import rich.progress
 
@@ -139,6 +144,35 @@ class Console:
         ) as bar:
             bar.add_task(what, total=None)
             yield
+
+
+class _Words:
+    """Says a line now and then about work that takes long: how far it is, and the time left."""
+
+    def __init__(self, say: Write, what: str, total: int, done: int) -> None:
+        self._say, self._what, self._total = say, what, total
+        self._first = self._done = done
+        self._start = time.monotonic()
+        self._due = self._start + FIRST_WORD
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now < self._due or self._done >= self._total:
+            return
+        self._due = now + WORD_EVERY
+        left = (now - self._start) / (self._done - self._first) * (self._total - self._done)
+        self._say(
+            f"{self._what}: {self._done} of {self._total} ({self._done / self._total:.0%}), "
+            f"about {duration(left)} left"
+        )
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _in_notebook() -> bool:

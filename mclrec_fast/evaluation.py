@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .config import DataConfig, TrainConfig, options_from
+from .counted import best_by_score, ranks_by_score
 from .data import Dataset, InteractionLog, Samples, load_other
 from .data.other import Asked, Known, Past, ask, in_numbers_of, samples_left
 from .errors import InputError, RunError
 from .metrics import Ints, list_metrics, metrics
 from .models.base import Model, Pass
-from .models.popularity import Popularity
 from .ops import target_rank, top_k
 from .sampling import SampleTable
 
@@ -163,7 +163,8 @@ def measure(
         dataset: of the items the model knows.
         train: the cut-offs, the backend and the batch size of ranking.
         keep: receives each split's name and the model's ranks.
-        after_batch: called with the number of samples of each batch that the model has ranked.
+        after_batch: called with the number of samples of each batch ranked, and again of each
+            whose lists are made: `rankings` of them in all.
 
     Returns:
         `valid` and `test` (None where the split has none), and `popularity` with the same.
@@ -198,37 +199,47 @@ def measure_samples(
             and no word on the lists.
         train: the cut-offs, the backend and the batch size of ranking.
         keep: receives each part's name and the model's ranks.
-        after_batch: called with the number of samples of each batch that the model has ranked.
+        after_batch: called with the number of samples of each batch ranked, and again of each
+            whose lists are made.
 
     Raises:
         RunError: a score is not finite.
     """
-    systems: list[tuple[Model, dict[str, Any]]] = [(model, dict.fromkeys(parts))]
-    if counts is not None:
-        floor = Popularity()
-        floor.start(log.item_ids, 0)
-        floor.popularity.copy_(torch.from_numpy(counts))
-        systems.append((floor.to(model.device), dict.fromkeys(parts)))
-    size, backend = train.eval_batch_size, train.backend
+    of_model: dict[str, Any] = dict.fromkeys(parts)
+    of_floor: dict[str, Any] = dict.fromkeys(parts)
+    how: dict[str, Any] = {
+        "batch_size": train.eval_batch_size,
+        "backend": train.backend,
+        "after_batch": after_batch,
+    }
     for name, samples in parts.items():
         if samples is None:
             continue
         table = SampleTable(log, samples, model.options.max_length, model.device)
-        for who, place in systems:
-            tell = after_batch if who is model else _say_nothing
-            ranks = rank_samples(who, table, batch_size=size, backend=backend, after_batch=tell)
-            if who is model:
-                keep(name, ranks)
-            place[name] = summary(ranks, train.cutoffs)
-            if counts is not None:
-                longest = min(max(train.cutoffs), model.n_classes - 1)
-                lists = best_items(who, table, longest, batch_size=size, backend=backend)
-                place[name]["lists"] = list_metrics(lists, counts, train.cutoffs)
-    return systems[0][1] | {"popularity": systems[1][1] if counts is not None else None}
+        ranks = rank_samples(model, table, **how)
+        keep(name, ranks)
+        of_model[name] = summary(ranks, train.cutoffs)
+        if counts is None:
+            continue
+        longest = min(max(train.cutoffs), model.n_classes - 1)
+        lists = best_items(model, table, longest, **how)
+        of_model[name]["lists"] = list_metrics(lists, counts, train.cutoffs)
+        of_floor[name] = summary(popularity_ranks(counts, table), train.cutoffs)
+        lists = best_by_score(counts, table, longest)
+        of_floor[name]["lists"] = list_metrics(lists, counts, train.cutoffs)
+    return of_model | {"popularity": of_floor if counts is not None else None}
 
 
-def _say_nothing(_done: int) -> None:
-    pass
+def popularity_ranks(counts: NDArray[np.float32], table: SampleTable) -> Ranks:
+    """The ranks of the popularity floor: every item scores its count [V], whoever is asked."""
+    unmasked, unmasked_ties, masked, masked_ties, again = ranks_by_score(counts, table)
+    masked[again] = UNREACHABLE
+    return Ranks(table.users.cpu().numpy(), unmasked, unmasked_ties, masked, masked_ties, again)
+
+
+def rankings(samples: int, counts: object) -> int:
+    """How often `measure_samples` calls back, in samples: for ranks, and for lists where it can."""
+    return samples if counts is None else 2 * samples
 
 
 def evaluate_model(

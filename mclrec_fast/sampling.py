@@ -4,12 +4,15 @@ The log lies on the training device once, in CSR form; a batch is made of starts
 and no history is ever copied out here. Splitting the log is `data`'s business, packing `ops`'.
 """
 
+import copy
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .ops.philox import STREAM_VALIDATION, shuffle_order
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -60,6 +63,16 @@ class SampleTable:
         """The samples of `train`, `valid` or `test`; None where a data set has none."""
         samples = getattr(dataset.split, split)
         return None if samples is None else cls(dataset.log, samples, max_length, device)
+
+    def some(self, count: int, seed: int) -> "SampleTable":
+        """`count` of the samples, a fixed choice by the seed, in their order; all if 0 or more."""
+        if not 0 < count < len(self):
+            return self
+        order = shuffle_order(len(self), seed=seed, epoch=0, stream=STREAM_VALIDATION)
+        chosen = order[:count].sort().values.to(self.device)
+        table = copy.copy(self)
+        table.users, table.ends = self.users[chosen], self.ends[chosen]
+        return table
 
     def __len__(self) -> int:
         """Samples (M)."""

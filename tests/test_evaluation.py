@@ -8,10 +8,18 @@ import torch
 
 from mclrec_fast import Popularity
 from mclrec_fast.config import TrainConfig
+from mclrec_fast.counted import best_by_score
 from mclrec_fast.data import InteractionLog, Samples, split
 from mclrec_fast.data.samples import training_counts
 from mclrec_fast.errors import RunError
-from mclrec_fast.evaluation import UNREACHABLE, Ranks, best_items, rank_samples, summary
+from mclrec_fast.evaluation import (
+    UNREACHABLE,
+    Ranks,
+    best_items,
+    popularity_ranks,
+    rank_samples,
+    summary,
+)
 from mclrec_fast.metrics import RANKED, list_metrics, metrics
 from mclrec_fast.models.base import Model, Pass
 from mclrec_fast.sampling import SampleTable
@@ -107,6 +115,32 @@ def test_a_constant_scorer_gets_no_credit() -> None:
     found = rank_by_scores(np.zeros(101, np.float32), targets(log), batch_size=7)
     assert (found.unmasked == 49).all()
     assert metrics(found.unmasked, CUTOFFS)["hr@20"] == 0
+
+
+@pytest.mark.parametrize("levels", [1, 4, 1000])
+def test_the_floor_from_counts_is_the_ranking_of_a_model(levels: int) -> None:
+    rng = np.random.default_rng(levels)
+    log = make_log(*(rng.integers(1, 31, n).tolist() for n in rng.integers(2, 45, 300)), items=30)
+    scores, table = rng.integers(0, levels, 31).astype(np.float32), targets(log)
+    for ours, theirs in zip(
+        popularity_ranks(scores, table), rank_by_scores(scores, table, batch_size=64), strict=True
+    ):
+        assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
+    for k in (1, 10, 30):
+        lists = best_items(scorer(scores), table, k, batch_size=64)
+        assert np.array_equal(best_by_score(scores, table, k), lists)
+
+
+def test_some_samples_are_a_fixed_choice_by_the_seed() -> None:
+    log = make_log(*([[1, 2 + i % 3] for i in range(40)]), items=5)
+    table = targets(log)
+    chosen = table.some(10, seed=3)
+    assert len(chosen) == 10 and len(table) == 40
+    assert chosen.users.tolist() == sorted(set(chosen.users.tolist()))
+    assert chosen.users.tolist() == table.some(10, seed=3).users.tolist()
+    assert chosen.users.tolist() != table.some(10, seed=4).users.tolist()
+    assert set(chosen.users.tolist()) < set(table.some(20, seed=3).users.tolist())
+    assert table.some(0, seed=3) is table and table.some(40, seed=3) is table
 
 
 def test_masking_reaches_beyond_the_last_l_items() -> None:

@@ -17,6 +17,7 @@ _WEYL = (0x9E3779B9, 0xBB67AE85)
 STREAM_SHUFFLE = 1 << 16
 STREAM_AUGMENTATION = 2 << 16
 _STREAM_DROPOUT = 3 << 16
+STREAM_VALIDATION = 4 << 16
 
 SITE_EMBEDDING, SITE_ATTENTION, SITE_ATTENTION_OUTPUT, SITE_FEED_FORWARD = range(4)
 
@@ -58,13 +59,13 @@ def uniform_below(word: Tensor, bound: Tensor | int) -> Tensor:
     return (word * bound) >> 32
 
 
-def shuffle_order(samples: int, *, seed: int, epoch: int) -> Tensor:
+def shuffle_order(samples: int, *, seed: int, epoch: int, stream: int = STREAM_SHUFFLE) -> Tensor:
     """The order of an epoch: a permutation of ``range(samples)``, int64 [samples].
 
     Every sample draws a 64-bit key; ascending keys are the order, ties by index.
     """
     row = torch.arange(samples)
-    high, low, _, _ = philox(seed, torch.zeros_like(row), row, STREAM_SHUFFLE, epoch)
+    high, low, _, _ = philox(seed, torch.zeros_like(row), row, stream, epoch)
     # Flipping the top bit makes the signed order of the 64-bit keys their unsigned order.
     keys = ((high ^ 0x80000000) << 32) | low
     return torch.sort(keys, stable=True).indices

@@ -16,7 +16,7 @@ CHANGEABLE = (
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
 
-LATER = ("loss", "reuse_views")
+LATER = ("loss", "reuse_views", "valid_users")
 """Keys that came after the first runs of this format. They count where they are not at their
 default, so that a run from before them keeps its identity."""
 

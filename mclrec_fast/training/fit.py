@@ -254,12 +254,13 @@ def _train(
     length = model.options.max_length
     samples = SampleTable.of(dataset, "train", length, device)
     assert samples is not None
+    valid = SampleTable.of(dataset, "valid", length, device)
     training = Training(
         model=model,
         step=step,
         settings=train,
         train=samples,
-        valid=SampleTable.of(dataset, "valid", length, device),
+        valid=None if valid is None else valid.some(train.valid_users, train.seed),
         progress=progress,
         keeper=keeper,
         observers=Observers(own, callbacks, keeper.way_on),

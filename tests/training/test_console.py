@@ -58,6 +58,21 @@ def test_progress_is_silent_in_files_and_shown_on_a_terminal() -> None:
     assert "epoch 1" in shown.getvalue()
 
 
+def test_long_work_says_how_far_it_is_in_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 40.0, 50.0, 101.0, 200.0])
+    monkeypatch.setattr("mclrec_fast.console.time.monotonic", lambda: next(clock))
+    stream, log = io.StringIO(), []
+    with Console(stream, log.append).progress("evaluation", 100, 20) as advance:
+        for _ in range(4):
+            advance(15)
+        advance(20)  # done: nothing more to say
+    assert log == [
+        "evaluation: 50 of 100 (50%), about 67 s left",
+        "evaluation: 80 of 100 (80%), about 34 s left",
+    ]
+    assert stream.getvalue().splitlines() == log
+
+
 def test_a_reader_that_went_away_does_not_end_a_run() -> None:
     log: list[str] = []
     console = Console(Gone(), log.append)

@@ -184,6 +184,16 @@ def test_early_stopping_counts_epochs_without_a_better_one(log: Path, tmp_path: 
     assert all(value < values[best - 1] for value in values[: best - 1])
 
 
+def test_validation_on_some_users_and_the_final_evaluation_on_all(
+    log: Path, finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert run(log, out, "--epochs", "3", valid_users=7) == 0
+    assert {record["valid"]["samples"] for record in metrics(out)} == {7}
+    assert [r["loss"] for r in metrics(out)] == [r["loss"] for r in metrics(finished)][:3]
+    assert result(out)["valid"]["samples"] == result(finished)["valid"]["samples"] == 60
+
+
 def test_max_steps_ends_inside_an_epoch_with_a_result(log: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run(log, out, "--epochs", "3", "--max-steps", "3") == 0
