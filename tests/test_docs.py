@@ -32,6 +32,7 @@ NOT_RUN = {
     "pip install": "changes the environment",
     "mclrec-fast train": "downloads MovieLens-100K",
     "mclrec-fast reproduce main --dataset beauty": "downloads Beauty and trains for hours",
+    "mclrec-fast reproduce candidates --dataset beauty": "the same",
     "python -m pytest": "this is one of its tests",
     "python setup.py": "compiles for minutes",
     "pytest benchmarks/": "measures for minutes",
@@ -101,9 +102,9 @@ def write_stand_ins(folder: Path) -> None:
     (folder / "interactions.csv").write_text("\n".join(["user_id,item_id,datetime", *days]) + "\n")
     text = [" ".join(map(str, [u + 1, *(walk + 1)])) for u, walk in enumerate(walks)]
     (folder / "beauty.txt").write_text("\n".join(text) + "\n")
-    for language, block in blocks("docs/configuration.md"):
-        if language == "toml":
-            (folder / "settings.toml").write_text(block)
+    for page, name in (("configuration", "settings"), ("reproducing", "recipe")):
+        (block,) = (text for language, text in blocks(f"docs/{page}.md") if language == "toml")
+        (folder / f"{name}.toml").write_text(block)
 
 
 def write_authors_checkpoint(folder: Path, run: str) -> None:

@@ -76,13 +76,13 @@ def test_every_table(
     monkeypatch.chdir(out)
     assert verb.main(words(table, "--seeds", "1,2", epochs=1)) == 0
     said = capsys.readouterr().out
-    assert f"{table}: log, test, history masked" in said
+    assert f"{table}: log, {TABLES[table].split}, history masked" in said
     lines = figures(out / "out" / f"{table}.csv")
     names = {row.name for row in TABLES[table].rows}
     assert {row for row, *_ in lines} == names
     for row in TABLES[table].rows:
         xs = {x for name, x, *_ in lines if name == row.name}
-        if TABLES[table].look == "whole":
+        if TABLES[table].look in ("whole", "validation"):
             assert row.x in xs
         else:
             assert len(xs) >= 3 and "" not in xs
@@ -115,6 +115,18 @@ def test_figures_are_those_of_the_runs(out: Path, monkeypatch: pytest.MonkeyPatc
     difference = float(lines["MCLRec", "", "masked", "ndcg@10 difference"]["mean"])
     of = {row: float(lines[row, "", "masked", "ndcg@10"]["mean"]) for row in ("MCLRec", "SASRec")}
     assert difference == pytest.approx(of["MCLRec"] - of["SASRec"], abs=1e-12)
+
+
+def test_candidates_are_judged_by_validation(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(out)
+    assert verb.main(words("candidates", "--seeds", "1", epochs=1)) == 0
+    lines, text = figures(out / "out/candidates.csv"), (out / "out/candidates.md").read_text()
+    for model in ("sasrec", "mclrec"):
+        kept = result(out / f"out/runs/{model}-heads=1-seed1")
+        row = {"sasrec": "SASRec", "mclrec": "MCLRec"}[model] + ", one head"
+        line = lines[row, "", "masked", "ndcg@10"]
+        assert float(line["mean"]) == pytest.approx(kept["valid"]["masked"]["ndcg@10"], abs=1e-15)
+    assert "valid targets" in text and "test targets" not in text
 
 
 def test_a_finished_run_is_never_repeated(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

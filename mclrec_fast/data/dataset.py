@@ -189,7 +189,9 @@ def _load_file(data: str, config: DataConfig, threads: int, soft: frozenset[str]
     rows = read_log(data, _request(config, threads, soft))
     source = "standard input" if data == STDIN else data
     _warn(source, rows.warnings)
-    return _from_rows(rows, source)
+    loaded = _from_rows(rows, source)
+    loaded.notes += named.settings_beside(loaded.sha256)
+    return loaded
 
 
 def _request(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> Request:

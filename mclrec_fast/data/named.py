@@ -257,6 +257,16 @@ def recommended_settings(name: str) -> dict[str, float]:
     return dict(find(name).recommended)
 
 
+def settings_beside(digest: str) -> tuple[str, ...]:
+    """What to say of a file that is a named data set's: reading it as a file brings no settings."""
+    return tuple(
+        f"this is the file of the data set {entry.name}: --dataset {entry.name} also brings its "
+        f"settings ({', '.join(f'{key}={value:g}' for key, value in entry.recommended.items())})"
+        for entry in DATASETS.values()
+        if entry.sha256 == digest and entry.recommended
+    )
+
+
 def check_digest(entry: NamedDataset, path: Path, digest: str) -> None:
     """Refuse a cached file that is not what it should be."""
     if digest != entry.sha256:

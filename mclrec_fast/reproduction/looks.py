@@ -1,4 +1,4 @@
-"""How the runs of a table are looked at: the ranks of all test users, of some, or under noise.
+"""How the runs of a table are looked at: all test users, some, under noise, or those who validate.
 
 A look takes a finished run and gives ranks by place on the table's axis. Metrics are made of them
 in figures.py.
@@ -35,10 +35,19 @@ Look = Callable[[Planned, Path, Dataset], list[View]]
 
 def whole(run: Planned, out: Path, dataset: Dataset) -> list[View]:
     """All test users, as the run ranked them."""
-    test, kept = dataset.split.test, read_ranks(run.path(out), "test")
-    if test is None or not np.array_equal(kept.users, test.users):
-        raise InputError(f"{run.path(out)}: ranked other users than {dataset.log.source} tests")
-    return [View(run.row.x, {protocol: kept.of(protocol) for protocol in PROTOCOLS})]
+    return [_kept(run, out, dataset.split.test, "test", dataset.log.source)]
+
+
+def validation(run: Planned, out: Path, dataset: Dataset) -> list[View]:
+    """All users who validate, as the run ranked them at its best epoch."""
+    return [_kept(run, out, dataset.split.valid, "valid", dataset.log.source)]
+
+
+def _kept(run: Planned, out: Path, held_out: Samples | None, split: str, source: str) -> View:
+    kept = read_ranks(run.path(out), split)
+    if held_out is None or not np.array_equal(kept.users, held_out.users):
+        raise InputError(f"{run.path(out)}: ranked other {split} users than {source} holds out")
+    return View(run.row.x, {protocol: kept.of(protocol) for protocol in PROTOCOLS})
 
 
 def by_length(run: Planned, out: Path, dataset: Dataset) -> list[View]:
@@ -129,4 +138,9 @@ def with_noise(
     return noisy_log, Samples(users, (np.diff(offsets) - 1).astype(np.int32))
 
 
-LOOKS: dict[str, Look] = {"whole": whole, "by_length": by_length, "under_noise": under_noise}
+LOOKS: dict[str, Look] = {
+    "whole": whole,
+    "by_length": by_length,
+    "under_noise": under_noise,
+    "validation": validation,
+}

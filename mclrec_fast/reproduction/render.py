@@ -60,7 +60,8 @@ def say(name: str, table: Table, figures: Figures, dataset: Dataset, console: Co
     printed = published.figures(name, dataset.card)
     for protocol in PROTOCOLS:
         columns, rows = _grid(table, figures, protocol, printed)
-        console.table(f"{name}: {dataset.name}, test, history {protocol}", columns, rows)
+        title = f"{name}: {dataset.name}, {table.split}, history {protocol}"
+        console.table(title, columns, rows)
         if figures.tests[protocol]:
             rows = [cells_of(test) for test in figures.tests[protocol]]
             console.table("paired tests", _TESTS, rows)
@@ -103,12 +104,13 @@ def _markdown(
     command: str,
 ) -> str:
     card, config = dataset.card, runs[0].resolved.config
+    targets = card.test_samples if table.split == "test" else card.valid_samples
     seeds = ", ".join(str(seed) for seed in dict.fromkeys(run.seed for run in runs))
     lines = [
         f"# {name}: {table.title}",
         "",
         f"Data: {card.name}, {card.users} users, {card.items} items, {card.interactions} "
-        f"interactions, SHA-256 {card.sha256}. Full ranking of {card.test_samples} test targets "
+        f"interactions, SHA-256 {card.sha256}. Full ranking of {targets} {table.split} targets "
         f"({card.holdout}); the weights of each run are those of its best epoch by validation "
         f"{config.train.monitor}. Seeds: {seeds}; mean ± standard deviation over them.",
     ]

@@ -35,7 +35,8 @@ class Table(NamedTuple):
     Attributes:
         title: what it asks.
         rows: what is run.
-        look: how each run is looked at, see looks.py: "whole", "by_length" or "under_noise".
+        look: how each run is looked at, see looks.py: "whole", "by_length", "under_noise" or
+            "validation".
         axis: what x means; none for a table without.
         against: the row that all others are tested against; none where nothing is tested.
         picture: how it is drawn, see plots.py: "dots" or "lines".
@@ -50,12 +51,25 @@ class Table(NamedTuple):
     picture: str = "lines"
     note: str = ""
 
+    @property
+    def split(self) -> str:
+        """Which held-out targets its figures are about, as a run's files call them."""
+        return "valid" if self.look == "validation" else "test"
+
 
 _SASREC, _CL4SREC = Row("SASRec", "sasrec"), Row("CL4SRec", "cl4srec")
 _MCLREC = Row("MCLRec", "mclrec")
 _POPULARITY = Row("popularity", "popularity", seeded=False)
 _SIZES = (64, 128, 256, 512)
 _WEIGHTS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4)
+_CANDIDATES: dict[str, dict[str, Any]] = {
+    "as published": {},
+    "averaged weights": {"ema_decay": 0.999},
+    "half the step size": {"learning_rate": 5e-4},
+    "one head": {"heads": 1},
+    "twice the width": {"hidden_size": 128, "inner_size": 512},
+    "cosine schedule": {"learning_rate_schedule": "cosine", "warmup_steps": 1000},
+}
 
 TABLES: dict[str, Table] = {
     "main": Table(
@@ -116,6 +130,18 @@ TABLES: dict[str, Table] = {
         ),
         axis="weight",
         note="MCLRec alone is the data set's own setting; each line changes one weight of it.",
+    ),
+    "candidates": Table(
+        "What a recipe could be made of",
+        tuple(
+            row._replace(name=f"{row.name}, {name}", settings=settings)
+            for row in (_SASREC, _MCLREC)
+            for name, settings in _CANDIDATES.items()
+        ),
+        look="validation",
+        picture="dots",
+        note="These are validation targets, to choose settings by. What is chosen is a file of "
+        "settings (--config) for all models alike, and is tested once.",
     ),
 }
 

@@ -15,6 +15,7 @@ import pytest
 
 from mclrec_fast.data import DATASETS, Dataset, named, recommended_settings
 from mclrec_fast.errors import InputError
+from tests.small_runs import write_log
 
 TEXT = b"".join(b"%d %d %d %d %d\n" % (u, u % 7 + 1, u % 5 + 8, 3, 20) for u in range(1, 30))
 RATINGS = b"".join(b"%d\t%d\t%d\t%d\n" % (n % 9 + 1, n % 31, n % 5 + 1, 900 - n) for n in range(90))
@@ -255,3 +256,14 @@ def test_clearing_the_cache(
     Dataset.named("beauty")
     named.clear("beauty")
     assert cached(tmp_path) == []
+
+
+def test_a_file_that_is_a_named_data_set_says_whose_settings_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = write_log(tmp_path / "log.txt")
+    assert not any("data set" in note for note in Dataset.from_file(log).card.notes)
+    digest = Dataset.from_file(log).card.sha256
+    monkeypatch.setitem(DATASETS, "sports", replace(DATASETS["sports"], sha256=digest))
+    (note,) = Dataset.from_file(log).card.notes
+    assert "--dataset sports" in note and "lambda=0.04, beta=0.4" in note
