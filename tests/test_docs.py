@@ -203,7 +203,10 @@ def command_lines() -> list[str]:
 
 
 @pytest.mark.parametrize("command", command_lines())
-def test_what_is_not_run_is_at_least_understood(command: str) -> None:
+def test_what_is_not_run_is_at_least_understood(
+    command: str, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(prepared)
     words = shlex.split(command)
     if words[0] == "mclrec-fast":
         from mclrec_fast.commands import cli
