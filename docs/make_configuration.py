@@ -56,6 +56,8 @@ def _values(key: Key) -> str:
         return ", ".join(f"`{choice}`" for choice in key.choices)
     if key.kind is tuple:
         return "whole numbers, ascending"
+    if key.kind is list:
+        return "texts"
     limits = range_text(key)
     return _KIND[key.kind] + (f", {limits}" if limits else "")
 

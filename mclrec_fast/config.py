@@ -32,6 +32,9 @@ class DataConfig:
         flag=True,
         metavar="FILE",
     )
+    more: tuple[str, ...] = option(
+        (), "logs whose rows go behind those of the log", flag=True, metavar="FILE,..."
+    )
     dataset: str | None = option(
         None,
         f"named data set instead of a file ({DEFAULT_DATASET} when neither is given)",
@@ -99,6 +102,12 @@ class TrainConfig:
     bf16: bool = option(False, "on a GPU: round them to bf16, the coarser of the two", flag=True)
     cuda_graphs: bool = option(
         True, "on a GPU with its kernels: replay the updates of a batch as one graph", flag=True
+    )
+    freeze: str = option(
+        "none",
+        "weights that stay as they are: the item table, or all others",
+        flag=True,
+        choices=("none", "items", "others"),
     )
     batch_size: int = option(256, "samples of a batch (B)", low=1)
     learning_rate: float = option(1e-3, "step size of every Adam optimizer", above=0)

@@ -95,8 +95,8 @@ def collect_keys(section: str, cls: type[Any]) -> dict[str, Key]:
         optional = get_origin(annotation) is UnionType
         if optional:
             (annotation,) = (a for a in get_args(annotation) if a is not NoneType)
-        if get_origin(annotation) is tuple:  # of whole numbers, ascending
-            annotation = tuple
+        if get_origin(annotation) is tuple:  # whole numbers, ascending; or (list) any texts
+            annotation = tuple if get_args(annotation)[0] is int else list
         meta = dict(entry.metadata)
         name = meta.pop("key") or entry.name
         keys[name] = Key(
@@ -148,6 +148,7 @@ def _kind_text(key: Key) -> str:
         bool: "true or false",
         str: "text",
         tuple: "whole numbers in ascending order, as 5,10,20",
+        list: "texts, as one,two",
     }[key.kind]
     return name + (" or none" if key.optional and key.kind is not str else "")
 
@@ -167,6 +168,8 @@ def _from_text(key: Key, text: str) -> Any:
         }[text.lower()]
     if key.kind is tuple:
         return _ascending([int(part) for part in text.split(",")])
+    if key.kind is list:
+        return _texts([part.strip() for part in text.split(",")])
     return key.kind(text)
 
 
@@ -178,6 +181,8 @@ def _from_typed(key: Key, value: Any) -> Any:
         return float(value)
     if key.kind is tuple and isinstance(value, list | tuple):
         return _ascending(value)
+    if key.kind is list and isinstance(value, list | tuple):
+        return _texts(value)
     if type(value) is not key.kind:
         raise ValueError
     return value
@@ -188,6 +193,13 @@ def _ascending(values: Sequence[Any]) -> tuple[int, ...]:
     if not values or not all(type(value) is int for value in values):
         raise ValueError
     if values[0] < 1 or any(a >= b for a, b in pairwise(values)):
+        raise ValueError
+    return tuple(values)
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...]:
+    """The texts as they are; raises ValueError where one is empty or no text."""
+    if not all(isinstance(value, str) and value for value in values):
         raise ValueError
     return tuple(values)
 
@@ -226,7 +238,7 @@ def check(key: Key, given: Given) -> Any:
 
 def show(value: Any) -> str:
     """A value as a reader would write it in a configuration file."""
-    if value is None:
+    if value is None or value == ():
         return "unset"
     if isinstance(value, tuple):
         return ",".join(map(str, value))

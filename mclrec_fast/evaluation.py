@@ -325,6 +325,6 @@ def require_items(model: Model, dataset: Dataset) -> None:
         row = int(np.flatnonzero(mine[1:] != theirs[1:])[0]) + 1
         text = f"item {row} is {mine[row]!r} for the model and {theirs[row]!r} for the data set"
     raise InputError(
-        f"{text}: a model answers and trains on the items it was made with; make a new one for "
-        "another catalogue"
+        f"{text}: a model answers and trains on the items it was made with; fit_partial makes room "
+        "for new ones, another catalogue needs a new model"
     )

@@ -98,6 +98,9 @@ def write_stand_ins(folder: Path) -> None:
     lines = [f"{user},{item},{time}" for user, item, time in rows]
     (folder / "purchases.csv").write_text("\n".join(["user,item,time", *lines]) + "\n")
     (folder / "today.csv").write_text("user,item,time\nnew,rug,1\nnew,clock,2\nnewer,lamp,1\n")
+    new = [f"u{u},bench,{1_700_000_100 + u}" for u in range(20)]
+    (folder / "new.csv").write_text("\n".join(["user,item,time", *new]) + "\n")
+    (folder / "grown.csv").write_text("\n".join(["user,item,time", *lines, *new]) + "\n")
     days = [f"{user},{item},2026-01-{time % 100 + 1:02}" for user, item, time in rows]
     (folder / "interactions.csv").write_text("\n".join(["user_id,item_id,datetime", *days]) + "\n")
     text = [" ".join(map(str, [u + 1, *(walk + 1)])) for u, walk in enumerate(walks)]

@@ -14,6 +14,7 @@ from .. import config as configuration
 from ..config import Resolved
 from ..config_keys import Given
 from ..errors import InputError
+from ..runs.start import OPTIMIZERS
 from . import cli
 
 
@@ -26,6 +27,18 @@ def parser() -> cli.Parser:
         metavar="DIR",
         type=Path,
         help="run directory (runs/<data>-<model>-<time>)",
+    )
+    run.add_argument(
+        "--from",
+        metavar="RUN",
+        type=Path,
+        dest="parent",
+        help="begin with RUN's weights, on its grown log: --data FILE or --more FILE",
+    )
+    run.add_argument(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        help=f"with --from: the optimizers' state (default: {OPTIMIZERS[0]})",
     )
     run.add_argument("--resume", metavar="DIR", type=Path, help="go on with the run in DIR")
     run.add_argument(
@@ -65,12 +78,22 @@ def verb(argv: Sequence[str] | None) -> None:
 def _run(arguments: Namespace, given: dict[str, Given]) -> dict[str, Any]:
     if arguments.resume is not None and arguments.out is not None:
         raise InputError("--out and --resume: a resumed run stays where it is; give one of them")
-    resolved = None if arguments.resume is not None else resolve(given)
+    if arguments.resume is not None and arguments.parent is not None:
+        raise InputError("--from and --resume: one begins a new run, the other goes on with one")
+    if arguments.optimizer is not None and arguments.parent is None:
+        raise InputError("--optimizer needs --from RUN: a new run's optimizers begin with nothing")
+    new = arguments.resume is None and arguments.parent is None
+    resolved = resolve(given) if new else None
     from ..console import Console
     from ..training import fit
 
     console = Console(sys.stderr if arguments.json else sys.stdout)
     with console.warnings_as_lines():
+        if arguments.parent is not None:
+            from ..training.further import start_from
+
+            optimizer = arguments.optimizer or OPTIMIZERS[0]
+            return start_from(arguments.parent, given, optimizer, arguments.out, console)
         if resolved is None:
             return fit.resume(arguments.resume, given, console)
         return fit.start(resolved, arguments.out, console)

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
 from ..errors import InputError
-from . import census, named, reader
+from . import census, grown, named, reader
 from .build import Filters, Removed, apply_filters, build_log
 from .card import DataCard, Origin, make_card
 from .columns import ColumnNames
 from .frame import frame_table
+from .ids import ids_digest
 from .log import InteractionLog, content_digest
 from .logfile import Request, Rows, read_log
+from .other import in_numbers_of
 from .samples import Samples, Split, split, training_counts
 from .source import STDIN
 from .synthetic import SyntheticConfig, generate
@@ -58,6 +60,27 @@ class Dataset:
         """How often training sees each item, float32 [V]."""
         return training_counts(self.log, self.split.train)
 
+    def numbered_as(self, item_ids: NDArray[Any]) -> "Dataset":
+        """The same data set with its items numbered as a catalogue does.
+
+        Args:
+            item_ids: external ids of all items of the log, and of others perhaps [V], entry 0
+                unused.
+
+        Raises:
+            InputError: an item of the log is not in the catalogue.
+        """
+        if item_ids.dtype == self.log.item_ids.dtype and np.array_equal(
+            item_ids, self.log.item_ids
+        ):
+            return self
+        log, kept = in_numbers_of(self.log, item_ids)
+        if not kept.all():
+            unknown = self.log.item_ids[self.log.items[int(np.flatnonzero(~kept)[0])]]
+            raise InputError(f"{self.log.source}: item {unknown!r} is not in the catalogue")
+        card = replace(self.card, item_ids_sha256=ids_digest(item_ids[1:]))
+        return replace(self, log=log, card=card)
+
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> "Dataset":
         """Read a file; `options` are the fields of `DataConfig` (format, user_col, ...)."""
@@ -84,8 +107,10 @@ class Dataset:
             InputError: a column is missing or holds something else than ids or numbers.
         """
         config = _with_options(DataConfig(), options)
-        if config.data is not None or config.dataset is not None:
-            raise InputError("from_frame takes its data from the frame, not from data or dataset")
+        if config.data is not None or config.dataset is not None or config.more:
+            raise InputError(
+                "from_frame takes its data from the frame, not from data, more or dataset"
+            )
         _refuse_idle_options(config)
         rows = frame_table(frame, _column_names(config), config.min_rating is not None, name)
         loaded = _Loaded(name, "frame", "none", rows.table, rows.used, name)
@@ -372,6 +397,28 @@ def load_other(
 
 
 def _load(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> _Loaded:
+    loaded = _load_first(config, threads, soft)
+    for path in config.more:
+        _append(loaded, path, config, threads)
+    return loaded
+
+
+def _append(loaded: _Loaded, path: str, config: DataConfig, threads: int) -> None:
+    """Put the rows of one more log behind those that were read."""
+    request = _request(replace(config, format="auto"), threads, _SOFT_IN_MORE)
+    rows = read_log(path, request)
+    _warn(path, rows.warnings)
+    loaded.table, again = grown.appended(loaded.table, rows.table, path)
+    both = f"{loaded.sha256 or loaded.source}+{rows.sha256}"
+    loaded.sha256 = hashlib.sha256(both.encode()).hexdigest()
+    held = f"; {again} of them are in the log before: counted once" if again else ""
+    loaded.notes += (f"{path}: its rows go behind{held}", *rows.notes, *rows.warnings)
+
+
+_SOFT_IN_MORE = frozenset(("user", "item", "time", "names", "header"))
+
+
+def _load_first(config: DataConfig, threads: int, soft: frozenset[str]) -> _Loaded:
     if config.data is not None and config.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
     _refuse_idle_options(config)

@@ -140,12 +140,12 @@ class Past(NamedTuple):
     def counts(self) -> NDArray[np.float32]:
         """How often training saw each item, [V]."""
         lengths = self.log.lengths
-        position = _ranges(np.zeros(len(lengths), np.int64), lengths)
+        position = ranges(np.zeros(len(lengths), np.int64), lengths)
         seen = self.log.items[position < np.repeat(self.trained, lengths)]
         return np.bincount(seen, minlength=self.log.n_classes).astype(np.float32)
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """Rows of two logs, those of the earlier one first, for the users of the other.
 
     Attributes:
@@ -173,25 +173,25 @@ def _comparable(a: InteractionLog, b: InteractionLog) -> bool:
     return epoch_unit(float(a.times.max())) == epoch_unit(float(b.times.max()))
 
 
-def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The numbers start, start + 1, ... of every range, end to end."""
     before = np.cumsum(counts) - counts
     numbers: NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
     return numbers
 
 
-def _rows_of(past: Past, log: InteractionLog, rows: NDArray[np.int32]) -> _Rows:
+def _rows_of(past: Past, log: InteractionLog, rows: NDArray[np.int32]) -> Rows:
     """Both logs' rows of the users of `log`, whose rows in the earlier log are `rows` (-1: new)."""
     shared = np.flatnonzero(rows >= 0)
     counts = past.log.lengths[rows[shared]]
     starts = past.log.offsets[rows[shared]]
-    taken = _ranges(starts, counts)
+    taken = ranges(starts, counts)
     users = [np.repeat(shared, counts), np.repeat(np.arange(log.n_users), log.lengths)]
     times = None
     if _comparable(past.log, log):
         assert past.log.times is not None and log.times is not None
         times = np.concatenate([past.log.times[taken], log.times])
-    found = _Rows(
+    found = Rows(
         np.concatenate(users),
         np.concatenate([past.log.items[taken], log.items]),
         times,
@@ -200,10 +200,10 @@ def _rows_of(past: Past, log: InteractionLog, rows: NDArray[np.int32]) -> _Rows:
         (np.cumsum(counts) - counts)[counts > 0],
         taken - np.repeat(starts, counts) < np.repeat(past.trained[rows[shared]], counts),
     )
-    return found if times is None else found._replace(stands=_equal_rows(found))
+    return found if times is None else found._replace(stands=equal_rows(found))
 
 
-def _equal_rows(rows: _Rows) -> NDArray[np.int64]:
+def equal_rows(rows: Rows) -> NDArray[np.int64]:
     """`stands` of rows that have times: equal are rows of one user, item and time."""
     assert rows.times is not None
     order = np.lexsort((rows.items, rows.times, rows.users))  # stable: the earlier log's first
@@ -219,7 +219,7 @@ def _equal_rows(rows: _Rows) -> NDArray[np.int64]:
     return stands
 
 
-def _holds_past(rows: _Rows) -> bool:
+def _holds_past(rows: Rows) -> bool:
     """Whether the other log begins where the earlier one does, for most users of both."""
     if rows.times is None:
         key = rows.users * (int(rows.items.max(initial=0)) + 1) + rows.items
@@ -229,7 +229,7 @@ def _holds_past(rows: _Rows) -> bool:
     return int(np.count_nonzero(there)) * 2 > len(rows.firsts)
 
 
-def _joined(rows: _Rows, log: InteractionLog) -> tuple[InteractionLog, NDArray[np.int64]]:
+def _joined(rows: Rows, log: InteractionLog) -> tuple[InteractionLog, NDArray[np.int64]]:
     """Both logs as one, equal rows once, and where the rows of the other stand in it, int64 [I].
 
     Without times the earlier log goes first.
@@ -277,7 +277,7 @@ def ask(
         raise InputError("past is 'run', but there is no log of the run to take it from")
     ours, kept = in_numbers_of(log, item_ids)
     if not ours.n_interactions:
-        raise InputError(_nothing_known(log, item_ids))
+        raise InputError(nothing_known(log, item_ids))
     last = log.offsets[1:][log.lengths > 0] - 1
     known = Known(
         rows=log.n_interactions,
@@ -324,7 +324,9 @@ def _with_past(
     return log, at, known
 
 
-def _nothing_known(log: InteractionLog, item_ids: NDArray[Any]) -> str:
+def nothing_known(log: InteractionLog, item_ids: NDArray[Any]) -> str:
+    """What to say of a log that holds no item of a catalogue."""
+
     def some(ids: NDArray[Any]) -> str:
         listed: Sequence[Any] = ids[1:4].tolist()
         return ", ".join(repr(value)[:40] for value in listed)

@@ -48,6 +48,20 @@ class Pass(NamedTuple):
     backend: str = "auto"
 
 
+class Origin(NamedTuple):
+    """The run that a model's weights are of.
+
+    Attributes:
+        run: its identity.
+        path: its directory; "" where nothing was kept.
+        optimizers: the state of its optimizers, for who wants to carry it on.
+    """
+
+    run: str
+    path: str
+    optimizers: Callable[[], dict[str, Any]]
+
+
 class Batch(NamedTuple):
     """What one training step sees: B histories, for some models with two views of each behind."""
 
@@ -118,6 +132,7 @@ class Model(nn.Module):
         self.options = options
         self.item_ids: NDArray[Any] | None = None
         self._recommender: Recommender | None = None
+        self._came_from: Origin | None = None
 
     # What a model file fills in.
 
@@ -247,6 +262,44 @@ class Model(nn.Module):
         fit_in_python(self, dataset, run, resume, callbacks, verbose, training)
         return self
 
+    def fit_partial(
+        self,
+        data: Any,
+        *,
+        optimizer: str = "reset",
+        run: str | os.PathLike[str] | None = None,
+        callbacks: Sequence["Callback"] = (),
+        verbose: bool = True,
+        **options: Any,
+    ) -> Self:
+        """Train on, on a log with new users and new items; see `training.further`.
+
+        The catalogue only grows: items that the model knows keep their rows, whatever their order
+        in the log, and the rows of new items come behind. A run that is kept goes on by
+        `fit(dataset, run=..., resume=True)` of a new model.
+
+        Args:
+            data: a data set, or a frame to make one of; the whole log, or what is new of it.
+            optimizer: "reset" begins with new moments, "carry" with those of the training that the
+                model came from (zero for new rows).
+            run: a directory to keep the run in, with what it came from; None keeps nothing.
+            callbacks: see `fit`.
+            verbose: see `fit`.
+            options: settings of the training as in `fit`; for a frame, the fields of `DataConfig`
+                (user_col, item_col, ...), too.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            InputError: the model has no weights yet, or knows none of the items; there is nothing
+                to carry; and what `fit` raises.
+        """
+        from ..training.further import fit_partial
+
+        fit_partial(self, data, optimizer, run, callbacks, verbose, options)
+        return self
+
     def evaluate(
         self,
         data: "Dataset | str | os.PathLike[str]",
@@ -365,8 +418,8 @@ class Model(nn.Module):
         return self._recommender
 
     def __getstate__(self) -> dict[str, Any]:
-        """For pickle and deepcopy: everything but what can be made again."""
-        return self.__dict__ | {"_recommender": None}
+        """For pickle and deepcopy: everything but what can be made again or lies elsewhere."""
+        return self.__dict__ | {"_recommender": None, "_came_from": None}
 
 
 _STARTING = Lock()

@@ -18,6 +18,7 @@ STREAM_SHUFFLE = 1 << 16
 STREAM_AUGMENTATION = 2 << 16
 _STREAM_DROPOUT = 3 << 16
 STREAM_VALIDATION = 4 << 16
+_STREAM_ROWS = 15 << 16  # drawn in Python alone
 
 SITE_EMBEDDING, SITE_ATTENTION, SITE_ATTENTION_OUTPUT, SITE_FEED_FORWARD = range(4)
 
@@ -123,6 +124,27 @@ def dropout_mask(
         return kept[..., :count]
     shift = (first % per_word)[..., None] + torch.arange(count, device=first.device)
     return kept.gather(-1, shift)
+
+
+def normal_rows(first: int, count: int, width: int, *, seed: int) -> Tensor:
+    """Standard normal numbers for rows of a table, addressed by (seed, row, column).
+
+    A row's numbers do not depend on how many rows are drawn with it.
+
+    Args:
+        first: number of the first row.
+        count: rows (R).
+        width: columns (D).
+        seed: the 64-bit key.
+
+    Returns:
+        float64 [R, D], by inversion, within 6.3 of 0.
+    """
+    row = torch.arange(first, first + count)[:, None]
+    draw = torch.arange(-(-width // 4))
+    words = torch.stack(philox(seed, draw, row, _STREAM_ROWS, 0), -1).flatten(1)[:, :width]
+    rows: Tensor = torch.special.ndtri((words.double() + 0.5) / 2**32)
+    return rows
 
 
 @functools.cache

@@ -101,16 +101,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
         "format": FORMAT,
         "version": str(VERSION),
         "header": text,
-        "digest": _digest(own, text),
+        "digest": digest(own, text),
     }
     write_atomically(path, serialise(own, metadata))
 
 
-def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
-    """SHA-256 of all tensors by name, with their types and shapes, and of the header."""
+def digest(tensors: Mapping[str, Tensor], header: str = "") -> str:
+    """SHA-256 of tensors by name, with their types and shapes, and of the header."""
     found = hashlib.sha256(header.encode())
     for name in sorted(tensors):
-        tensor = tensors[name]
+        tensor = tensors[name].detach().cpu().contiguous()
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
@@ -135,7 +135,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{path}: checkpoint version {metadata.get('version')}, this is version {VERSION}"
         )
-    if metadata.get("digest") != _digest(tensors, metadata["header"]):
+    if metadata.get("digest") != digest(tensors, metadata["header"]):
         raise InputError(
             f"{path}: damaged: its digest is not that of its content; use another copy of the file"
         )

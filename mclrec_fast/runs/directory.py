@@ -189,7 +189,9 @@ class RunDirectory:
         write_atomically(self.path / name, json_bytes(value))
 
     def write_config(self, config: Config) -> None:
-        """Replaces config.json; the log's path is whole, to be found from any folder."""
+        """Replaces config.json; the logs' paths are whole, to be found from any folder."""
+        more = tuple(str(Path(path).resolve()) for path in config.data.more)
+        config = replace(config, data=replace(config.data, more=more))
         if config.data.data is not None:
             data = replace(config.data, data=str(Path(config.data.data).resolve()))
             config = replace(config, data=data)

@@ -8,21 +8,28 @@ import hashlib
 import json
 
 from ..config import Config, keys_of, to_dict
+from .start import Start
 
 CHANGEABLE = (
-    "data", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend", "tf32",
-    "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
+    "data", "more", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend",
+    "tf32", "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
     "diagnose_every",
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
 
-LATER = ("loss", "reuse_views", "valid_users")
+LATER = ("loss", "reuse_views", "valid_users", "freeze")
 """Keys that came after the first runs of this format. They count where they are not at their
 default, so that a run from before them keeps its identity."""
 
 
-def identity(config: Config, data_sha256: str) -> str:
-    """The identity of a run of this configuration on these data, 64 hexadecimal digits."""
+def identity(config: Config, data_sha256: str, start: Start | None = None) -> str:
+    """The identity of a run of this configuration on these data, 64 hexadecimal digits.
+
+    Args:
+        config: its configuration.
+        data_sha256: of its log.
+        start: the weights that it began with; None for new ones.
+    """
     keys = keys_of(config.model.name)
     decisive = {
         name: value
@@ -32,5 +39,6 @@ def identity(config: Config, data_sha256: str) -> str:
         and name != "user_ids"
         and not (name in LATER and value == keys[name].default)
     }
-    text = json.dumps([decisive, data_sha256], sort_keys=True)
+    parts = [decisive, data_sha256, *([] if start is None else [start.decisive()])]
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

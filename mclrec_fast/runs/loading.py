@@ -4,6 +4,7 @@ For evaluation and recommendation; needs no data and no optimizer state. Runs ma
 checkpoint hold what ranking needs and no more.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,15 @@ import torch
 from .. import config as configuration
 from ..config import Config, DataConfig, TrainConfig
 from ..data import Dataset, load_dataset, load_ids, save_ids
+from ..data.other import in_numbers_of
 from ..environment import environment
 from ..errors import InputError
 from ..models import model_class
-from ..models.base import Model
+from ..models.base import Model, Origin
 from . import checkpoint
 from .directory import BEST, CONFIG, DATA, ENVIRONMENT, LAST, RunDirectory, read_json, require_run
 from .identity import identity
+from .start import Start
 
 
 class LoadedRun(NamedTuple):
@@ -66,6 +69,27 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
+def read_start(path: Path) -> Start | None:
+    """What the run at `path` began with; None for new weights.
+
+    Raises:
+        InputError: its data card is missing or damaged.
+    """
+    start = read_card(path).get("start")
+    return None if start is None else Start.from_dict(start, str(path / DATA))
+
+
+def read_optimizers(path: Path) -> dict[str, Any]:
+    """The state of the optimizers of the run at `path`.
+
+    Raises:
+        InputError: it keeps none, or its files are damaged.
+    """
+    if not (path / LAST).exists():
+        raise InputError(f"{path}: keeps no state of an optimizer ({LAST}): use optimizer reset")
+    return checkpoint.load_state(path / LAST).optimizers
+
+
 def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedRun:
     """Loads a run's configuration and best weights.
 
@@ -83,7 +107,7 @@ def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedR
         hint = f"; go on with: --resume {path}" if (path / LAST).exists() else ""
         raise InputError(f"{origin} {path}: no {BEST} yet, no epoch was finished{hint}")
     weights, header = checkpoint.read(path / BEST)
-    of_run = identity(config, read_card(path)["sha256"])
+    of_run = identity(config, read_card(path)["sha256"], read_start(path))
     if header.get("run") != of_run:
         raise InputError(
             f"{path / BEST}: the weights of another run, not of what {CONFIG} and {DATA} name; "
@@ -104,6 +128,7 @@ def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedR
         weights = rest | weights
     origin = f"{path / BEST}, beside {len(item_ids) - 1} item ids"
     checkpoint.load_weights(model, weights, origin)
+    model._came_from = Origin(of_run, str(path.resolve()), partial(read_optimizers, path.resolve()))
     return LoadedRun(config, model.to(place).eval(), header)
 
 
@@ -137,16 +162,21 @@ class _Ids(NamedTuple):
     item_ids: Any
 
 
-def begin_run(directory: RunDirectory, config: Config, dataset: Dataset) -> None:
+def begin_run(
+    directory: RunDirectory, config: Config, dataset: Dataset, start: Start | None = None
+) -> None:
     """Write what a new run is: its environment, its data and, last, its configuration."""
-    write_data(directory, config, dataset)
+    write_data(directory, config, dataset, start)
     directory.write_config(config)
 
 
-def write_data(directory: RunDirectory, config: Config, dataset: Dataset) -> None:
-    """Write what a run is made on: its environment and its data."""
+def write_data(
+    directory: RunDirectory, config: Config, dataset: Dataset, start: Start | None = None
+) -> None:
+    """Write what a run is made on: its environment, its data and the weights it begins with."""
     directory.write_json(ENVIRONMENT, environment())
-    directory.write_json(DATA, dataset.card.to_dict())
+    began = {} if start is None else {"start": start.to_dict()}
+    directory.write_json(DATA, dataset.card.to_dict() | began)
     save_ids(dataset.log, directory.path, config.data.user_ids)
 
 
@@ -165,7 +195,15 @@ def load_run_data(path: Path, config: Config) -> Dataset:
     train = config.train
     dataset = load_dataset(config.data, batch_size=train.batch_size, threads=train.threads)
     require_same_data(path, dataset)
-    return dataset
+    return as_the_run_numbers(path, dataset)
+
+
+def as_the_run_numbers(path: Path, dataset: Dataset) -> Dataset:
+    """The data set of the run at `path` with its items in the rows of the run's catalogue.
+
+    Only a run that began with another one's weights may number them otherwise than the log does.
+    """
+    return dataset.numbered_as(load_ids(path).item_ids)
 
 
 def require_same_data(path: Path, dataset: Dataset) -> None:
@@ -202,7 +240,10 @@ def data_differs(path: Path, dataset: Dataset) -> str:
             f"{what}: its SHA-256 is {log.sha256}, the run was made with {before['source']}, "
             f"{before['sha256']}"
         )
-    if not np.array_equal(load_ids(path).item_ids, log.item_ids):
+    ids = load_ids(path).item_ids
+    grown = before.get("start") is not None  # its catalogue is that of another run, and more
+    same = in_numbers_of(log, ids)[1].all() if grown else np.array_equal(ids, log.item_ids)
+    if not same:
         return (
             f"{log.source} gives other items than {path} was made with, although the file "
             "is the same: were the run's files changed?"

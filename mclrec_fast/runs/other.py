@@ -7,17 +7,17 @@ columns may have their usual names, and that ratings may be missing.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..config import LOG_KEYS, Config, DataConfig
 from ..config_keys import Given
 from ..data import Dataset, load_dataset, load_other
 from ..errors import InputError
-from .loading import data_differs, read_card
+from .loading import as_the_run_numbers, data_differs, read_card
 
 _ALSO_OF_THE_RUN = ("min_rating", "dedupe", "reader")
-_IN_PYTHON = ("frame", "saved")
-_ONLY_PYTHON = "it was trained in Python, and only Python has its log"
+IN_PYTHON = ("frame", "saved")
+ONLY_PYTHON = "it was trained in Python, and only Python has its log"
 _PARTS = {
     "user_col": "user", "item_col": "item", "time_col": "time", "rating_col": "rating",
     "then_by": "then", "columns": "names", "header": "header",
@@ -36,10 +36,21 @@ def read_other(path: Path, config: Config, given: Mapping[str, Given]) -> Datase
             raise InputError(
                 f"{given[name].origin} needs --data FILE: the run's log stays as it is"
             )
-        if read_card(path)["format"] in _IN_PYTHON:
-            raise InputError(f"{path}: {_ONLY_PYTHON}; give --data FILE")
+        if read_card(path)["format"] in IN_PYTHON:
+            raise InputError(f"{path}: {ONLY_PYTHON}; give --data FILE")
         return load_other(config.data, threads=config.train.threads)
-    kept = {name: getattr(config.data, name) for name in (*LOG_KEYS, *_ALSO_OF_THE_RUN)}
+    read = read_alike(config, given)
+    kept = {name: getattr(config.data, name) for name in _ALSO_OF_THE_RUN}
+    if read["rating_col"] is not None and config.data.min_rating is None:
+        read["rating_col"] = None
+    data = replace(DataConfig(), holdout="none", **(kept | read))
+    soft = [part for name, part in _PARTS.items() if name not in given]
+    return load_other(data, soft, threads=config.train.threads)
+
+
+def read_alike(config: Config, given: Mapping[str, Given]) -> dict[str, Any]:
+    """`LOG_KEYS` of another log than a run's: as they are given, else as the run has them."""
+    kept = {name: getattr(config.data, name) for name in LOG_KEYS}
     kept["format"] = "auto"  # another file may be of another kind
     said = {name: given[name].value for name in LOG_KEYS if name in given}
     for one, other in (("time_col", "ignore_times"), ("then_by", "ignore_times")):
@@ -47,11 +58,7 @@ def read_other(path: Path, config: Config, given: Mapping[str, Given]) -> Datase
             kept[other] = False
         if said.get(other) and one not in said:
             kept[one] = None
-    if kept["rating_col"] is not None and config.data.min_rating is None:
-        kept["rating_col"] = None
-    data = replace(DataConfig(), holdout="none", **(kept | said))
-    soft = [part for name, part in _PARTS.items() if name not in given]
-    return load_other(data, soft, threads=config.train.threads)
+    return kept | said
 
 
 class OwnLog(NamedTuple):
@@ -63,10 +70,12 @@ class OwnLog(NamedTuple):
 
 def read_own(path: Path, config: Config) -> OwnLog:
     """The log that the run at `path` was made with, where it still is what it was."""
-    if read_card(path)["format"] in _IN_PYTHON:
-        return OwnLog(None, _ONLY_PYTHON)
+    if read_card(path)["format"] in IN_PYTHON:
+        return OwnLog(None, ONLY_PYTHON)
     try:
         dataset = load_dataset(config.data, threads=config.train.threads)
     except InputError as error:
         return OwnLog(None, f"its log cannot be read: {error}")
-    return OwnLog(None, differs) if (differs := data_differs(path, dataset)) else OwnLog(dataset)
+    if differs := data_differs(path, dataset):
+        return OwnLog(None, differs)
+    return OwnLog(as_the_run_numbers(path, dataset))

@@ -62,6 +62,18 @@ class Adam:
         return {"steps": self.steps, "first": self.first, "second": self.second}
 
     @torch.no_grad()
+    def carry(self, state: Mapping[str, Any]) -> None:
+        """Take over what an optimizer of the same weights, with fewer rows perhaps, left.
+
+        Rows that it did not know begin with means of zero.
+        """
+        self.steps.copy_(state["steps"])
+        for kept, saved in ((self.first, state["first"]), (self.second, state["second"])):
+            for mine, other in zip(kept, saved, strict=True):
+                mine.zero_()
+                (mine if mine.shape == other.shape else mine[: len(other)]).copy_(other)
+
+    @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.steps.copy_(state["steps"])

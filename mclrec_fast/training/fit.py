@@ -1,7 +1,7 @@
 """A whole training: from a model, a data set and settings to the result; new or resumed.
 
 The order of things and nothing else: data, weights, training, final evaluation. The command line
-and `Model.fit` both end in `_train`. Everything is checked before a run's directory is made, so
+and `Model.fit` both end in `train_job`. Everything is checked before a run's directory is made, so
 that bad input leaves nothing behind.
 """
 
@@ -22,12 +22,21 @@ from ..errors import InputError
 from ..evaluation import require_items
 from ..metrics import Monitor
 from ..models import model_class
-from ..models.base import Model
+from ..models.base import Model, Origin
+from ..models.freezing import frozen
 from ..runs import checkpoint
 from ..runs.checkpoint import Progress
 from ..runs.directory import BEST, LAST, RunDirectory, default_path
 from ..runs.identity import CHANGEABLE, identity
-from ..runs.loading import begin_run, load_run_data, read_config, require_same_data
+from ..runs.loading import (
+    as_the_run_numbers,
+    begin_run,
+    load_run_data,
+    read_config,
+    read_start,
+    require_same_data,
+)
+from ..runs.start import OPTIMIZERS, Start
 from ..sampling import SampleTable
 from .graphs import training_step
 from .interrupt import StopRequest
@@ -37,6 +46,28 @@ from .machine import all_cores, machine_for
 from .observers import Callback, EpochLines, MetricsFiles, Observers, require_callbacks
 from .report import final_report
 from .trackers import tracker_of
+
+
+class Job(NamedTuple):
+    """What is trained, on what, how and where.
+
+    Attributes:
+        model: it has weights already where it does not begin with new ones.
+        dataset: its items are numbered as the model numbers them.
+        config: the settings.
+        device: where to.
+        console: what says so.
+        start: the weights it begins with; None for new ones.
+        moments: the state of optimizers to begin with; None for new ones.
+    """
+
+    model: Model
+    dataset: Dataset
+    config: Config
+    device: torch.device
+    console: Console
+    start: Start | None = None
+    moments: dict[str, Any] | None = None
 
 
 def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, Any]:
@@ -67,10 +98,11 @@ def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, A
             )
         console.line(dataset.card.render())
         model = model_class(config.model.name)(config.model)
+        require_freezable(model, config.train.freeze)
         path = out or default_path(dataset.name, config.model.name)
         callbacks = tracker_of(config.train.tracker, path)
         with RunDirectory.create(path) as directory:
-            return _train(_Job(model, dataset, config, device, console), directory, callbacks)
+            return train_job(Job(model, dataset, config, device, console), directory, callbacks)
 
 
 def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str, Any]:
@@ -103,8 +135,8 @@ def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str
             if config != before:
                 directory.write_config(config)
             callbacks = tracker_of(config.train.tracker, path)
-            job = _Job(model, dataset, config, device, console)
-            return _train(job, directory, callbacks, state)
+            job = _taken_up(path, Job(model, dataset, config, device, console), state)
+            return train_job(job, directory, callbacks, state)
 
 
 def fit_in_python(
@@ -124,7 +156,8 @@ def fit_in_python(
         )
     train = options_from(TrainConfig, training, "fit")
     configuration.require_an_end(dataset.config, training)
-    if model.item_ids is not None:
+    require_freezable(model, train.freeze)
+    if model.item_ids is not None and not again:
         require_items(model, dataset)
     require_callbacks(callbacks)
     path = None if run is None else Path(run)
@@ -132,15 +165,16 @@ def fit_in_python(
     config = Config(dataset.config, model.options, train)
     console = Console() if verbose else Console.silent()
     with machine_for(train) as device:
-        job = _Job(model, dataset, config, device, console)
+        start = None if model.item_ids is None else start_of(model)
+        job = Job(model, dataset, config, device, console, start)
         if path is None:
             if again:
                 raise InputError("fit: resume=True needs run=DIR, the run to go on with")
-            _train(job, None, callbacks)
+            train_job(job, None, callbacks)
             return
         if not again:
             with RunDirectory.create(path, "run") as directory:
-                _train(job, directory, callbacks)
+                train_job(job, directory, callbacks)
             return
         with RunDirectory.open(path) as directory:
             before = read_config(path)
@@ -149,7 +183,10 @@ def fit_in_python(
                 raise InputError(f"run {path}: {other}; a resumed run keeps it")
             require_same_data(path, dataset)
             console.attach(directory.log)
-            _train(job, directory, callbacks, _state_of(path, model))
+            state = _state_of(path, model)
+            dataset = as_the_run_numbers(path, dataset)
+            job = _taken_up(path, job._replace(dataset=dataset), state)
+            train_job(job, directory, callbacks, state)
 
 
 def _first_difference(before: Config, now: Config) -> str | None:
@@ -195,14 +232,33 @@ def used_here(config: Config, given: Mapping[str, Given]) -> Config:
     return changed(all_cores(config), given)
 
 
-class _Job(NamedTuple):
-    """What is trained, on what, how and where."""
+def _taken_up(path: Path, job: Job, state: checkpoint.State | None) -> Job:
+    """A job as the run at `path` began it; where it has no state yet, with the weights, too."""
+    start = read_start(path)
+    if start is None or state is not None or not job.model.iterative:
+        return job._replace(start=start)
+    from .further import begin_again
 
-    model: Model
-    dataset: Dataset
-    config: Config
-    device: torch.device
-    console: Console
+    return begin_again(path, start, job)
+
+
+def start_of(model: Model, optimizer: str = OPTIMIZERS[0]) -> Start:
+    """What a training says that begins with the weights of a model."""
+    model.require_weights()
+    assert model.item_ids is not None
+    run, path = ("", "") if model._came_from is None else model._came_from[:2]
+    weights = checkpoint.digest(model.state_dict())
+    return Start(weights, run, path, optimizer, len(model.item_ids) - 1)
+
+
+def require_freezable(model: Model, freeze: str) -> None:
+    """Refuse to freeze weights of a model that has none.
+
+    Raises:
+        InputError: it is not trained by updates.
+    """
+    if freeze != "none" and not model.iterative:
+        raise InputError(f"freeze {freeze}: a {type(model).__name__} has no weights to train")
 
 
 def _state_of(path: Path, model: Model) -> checkpoint.State | None:
@@ -212,16 +268,28 @@ def _state_of(path: Path, model: Model) -> checkpoint.State | None:
     return checkpoint.load_state(path / LAST)
 
 
-def _train(
-    job: _Job,
+def train_job(
+    job: Job,
     directory: RunDirectory | None,
     callbacks: Sequence[Callback],
     state: checkpoint.State | None = None,
 ) -> dict[str, Any]:
     """Everything after model, data and directory are at hand."""
-    model, dataset, config, device, console = job
+    if job.model.item_ids is None:
+        job.model.start(job.dataset.log.item_ids, job.config.train.seed)
+    with frozen(job.model, job.config.train.freeze):
+        return _train(job, directory, callbacks, state)
+
+
+def _train(
+    job: Job,
+    directory: RunDirectory | None,
+    callbacks: Sequence[Callback],
+    state: checkpoint.State | None,
+) -> dict[str, Any]:
+    model, dataset, config, device, console = job[:5]
     train, is_new = config.train, state is None
-    run = identity(config, dataset.log.sha256)
+    run = identity(config, dataset.log.sha256, job.start)
     keeper: Keeper = InMemory() if directory is None else InDirectory(directory, run)
     if state is not None and state.run != run:
         raise InputError(
@@ -231,13 +299,13 @@ def _train(
     if directory is not None and is_new:
         console.attach(directory.log)
         console.line(f"run: {directory.path}")
-        begin_run(directory, config, dataset)
-    if model.item_ids is None:
-        model.start(dataset.log.item_ids, train.seed)
+        begin_run(directory, config, dataset, job.start)
     model.to(device)
     if is_new:
         model.learn(dataset)
     step = training_step(model, train)
+    if is_new and job.moments is not None:
+        step.carry(job.moments)
     console.line(
         f"model={config.model.name} updates={step.updates_per_batch} "
         f"backend={_native.backend(train.backend, device)} device={device} "
@@ -279,6 +347,8 @@ def _train(
             training.run()
         finally:
             _take_best(training)
+            path = "" if directory is None else str(directory.path.resolve())
+            model._came_from = Origin(run, path, step.state_dict)
         return final_report(training, dataset, config, directory)
 
 

@@ -98,6 +98,14 @@ class TrainingStep:
         state = {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
         return state | ({"average": self.average.state_dict()} if self.average else {})
 
+    def carry(self, state: dict[str, Any]) -> None:
+        """Begin with the optimizers' state of another training of these weights, see `Adam`.
+
+        A running average begins anew, from the weights as they are.
+        """
+        for name, optimizer in self._optimizers.items():
+            optimizer.carry(state[name])
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         for name, optimizer in self._optimizers.items():
