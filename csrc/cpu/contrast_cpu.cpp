@@ -23,7 +23,7 @@ SimilarityProblem<T> main_problem(const ContrastParams<T>& params) {
   problem.views = 4;
   std::copy(params.views, params.views + 4, problem.x);
   problem.batch = params.batch;
-  problem.width = params.width;
+  problem.hidden = params.hidden;
   problem.pair[problem.pairs++] = {kZ1, kZ2, kCl2, true};
   problem.pair[problem.pairs++] = {kH1, kZ2, kCl2, true};
   problem.pair[problem.pairs++] = {kH2, kZ1, kCl2, true};
@@ -39,7 +39,7 @@ SimilarityProblem<T> cl1_problem(const ContrastParams<T>& params) {
   problem.x[0] = params.views[kH1];
   problem.x[1] = params.views[kH2];
   problem.batch = params.batch;
-  problem.width = params.width;
+  problem.hidden = params.hidden;
   problem.temperature = params.temperature;
   problem.cosine = params.cosine;
   problem.pair[problem.pairs++] = {0, 1, kCl1, false};
@@ -78,7 +78,7 @@ void contrast_backward(const ContrastParams<T>& params, const T* values, const i
                        const ContrastGradients<T>& gradients) {
   if (params.batch == 1) {
     for (T* view : gradients.views) {
-      if (view != nullptr) std::fill(view, view + params.width, T(0));
+      if (view != nullptr) std::fill(view, view + params.hidden, T(0));
     }
     return;
   }

@@ -11,7 +11,7 @@ namespace mclrec {
 // The functions of fixed_order.inl for the chosen instruction set.
 template <class T>
 struct FixedOrder {
-  void (*pair_scores)(const T* row, const T* const* items, int64_t n, int64_t depth, T* out);
+  void (*pair_scores)(const T* row, const T* const* items, int64_t n, int64_t hidden, T* out);
   T (*magnitude_sum)(const T* x, int64_t n);
   T (*largest_magnitude)(const T* x, int64_t n);
 };
@@ -19,23 +19,23 @@ struct FixedOrder {
 template <class T>
 class FiniteScores {
  public:
-  // items [classes, depth]; row 0 does not count.
-  FiniteScores(const FixedOrder<T>& functions, const T* items, int64_t classes, int64_t depth)
+  // items [classes, hidden]; row 0 does not count.
+  FiniteScores(const FixedOrder<T>& functions, const T* items, int64_t classes, int64_t hidden)
       : functions_(functions),
         items_(items),
         classes_(classes),
-        depth_(depth),
-        largest_(functions.largest_magnitude(items + depth, (classes - 1) * depth)) {}
+        hidden_(hidden),
+        largest_(functions.largest_magnitude(items + hidden, (classes - 1) * hidden)) {}
 
   bool row(const T* h) const {
-    const T bound = functions_.magnitude_sum(h, depth_) * largest_;
+    const T bound = functions_.magnitude_sum(h, hidden_) * largest_;
     if (bound < std::numeric_limits<T>::max() / 2) return true;
     // No finite score can come of an item that is not finite.
     if (!(largest_ < std::numeric_limits<T>::infinity())) return false;
     for (int64_t item = 1; item < classes_; ++item) {
-      const T* vector = items_ + item * depth_;
+      const T* vector = items_ + item * hidden_;
       T score;
-      functions_.pair_scores(h, &vector, 1, depth_, &score);
+      functions_.pair_scores(h, &vector, 1, hidden_, &score);
       if (!(std::abs(score) < std::numeric_limits<T>::infinity())) return false;
     }
     return true;
@@ -45,7 +45,7 @@ class FiniteScores {
   FixedOrder<T> functions_;
   const T* items_;
   int64_t classes_;
-  int64_t depth_;
+  int64_t hidden_;
   T largest_;  // |x| over all coordinates of the items, infinity when one is not finite
 };
 

@@ -1,17 +1,17 @@
-// Single scores by the definition that the tiles of gemm_tile.inl also obey: a sum over the depth
-// in order, starting from zero, one fma a step. The same vector instruction computes both, so a
-// pair scored here equals the element of the tile to the bit. Also the bounds that prove scores
+// Single scores by the definition that the tiles of gemm_tile.inl also obey: a sum along the
+// rows in order, starting from zero, one fma a step. The same vector instruction computes both, so
+// a pair scored here equals the element of the tile to the bit. Also the bounds that prove scores
 // finite. No #include and no namespace here; after simd.inl.
 
 // out[i] = row . items[i] for i < n.
 template <class T>
-void pair_scores(const T* row, const T* const* items, int64_t n, int64_t depth, T* out) {
+void pair_scores(const T* row, const T* const* items, int64_t n, int64_t hidden, T* out) {
   constexpr int kChains = 8;  // enough independent sums to hide the latency of an fma
   for (int64_t first = 0; first < n; first += kChains) {
     const T* item[kChains];
     for (int i = 0; i < kChains; ++i) item[i] = items[first + i < n ? first + i : n - 1];
     Vec<T> sum[kChains] = {};
-    for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t k = 0; k < hidden; ++k) {
       const Vec<T> x = broadcast(row[k]);
 #pragma GCC unroll 8
       for (int i = 0; i < kChains; ++i) sum[i] = fma(x, broadcast(item[i][k]), sum[i]);

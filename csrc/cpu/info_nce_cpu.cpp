@@ -13,7 +13,7 @@ SimilarityProblem<T> problem_of(const InfoNceParams<T>& params) {
   problem.views = 2;
   std::copy(params.views, params.views + 2, problem.x);
   problem.batch = params.batch;
-  problem.width = params.width;
+  problem.hidden = params.hidden;
   problem.temperature = params.temperature;
   problem.cosine = params.cosine;
   problem.pair[problem.pairs++] = {0, 1, 0, false};
@@ -39,7 +39,7 @@ void info_nce_backward(const InfoNceParams<T>& params, const T* saved,
                        const InfoNceGradients<T>& gradients) {
   if (params.batch == 1) {
     for (T* view : gradients.views) {
-      if (view != nullptr) std::fill_n(view, params.width, T(0));
+      if (view != nullptr) std::fill_n(view, params.hidden, T(0));
     }
     return;
   }

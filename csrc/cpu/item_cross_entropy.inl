@@ -15,28 +15,28 @@ constexpr int64_t kStoreBytes = int64_t{64} << 20;
 template <class T>
 constexpr T kLog2e = T(1.44269504088896340736);
 
-// One chunk of at most kMaxRows rows against all items: R rows, W = D, W' and R' rounded up to
-// whole register tiles of kCols columns.
+// One chunk of at most kMaxRows rows against all items: R rows, D' and R' are D
+// and R rounded up to whole register tiles of kCols columns.
 template <class T>
 struct Chunk {
   static constexpr int kCols = kTileCols<T>;
   const ItemCrossEntropyParams<T>& params;
-  int64_t rows = 0, padded_rows = 0, padded_width = 0;
+  int64_t rows = 0, padded_rows = 0, padded_hidden = 0;
   int64_t tiles = 0, blocks = 0;
   int64_t stride = 0;                // between the items of a tile in `exps`
-  const T* h = nullptr;              // [R, W] this chunk's rows
+  const T* h = nullptr;              // [R, D] this chunk's rows
   const int64_t* targets = nullptr;  // [R]
   bool first = true;  // the item gradient is stored by the first chunk, added to by the others
 
   // A logit x enters as 2^(x / ln 2 - shift), where shift is the running row maximum / ln 2. The
   // target's own logit is left out of all of these (see join_row).
-  T* h_panels = nullptr;          // [R' / kCols, W, kCols] h, transposed in panels
+  T* h_panels = nullptr;          // [R' / kCols, D, kCols] h, transposed in panels
   T* exps = nullptr;              // [tiles or workers, kTileItems, stride] exponentials
   T* tile_shift = nullptr;        // [tiles, R'] the shift of each tile
   T* block_max = nullptr;         // [blocks, R'] the running maximum of a block of tiles
   T* block_sum = nullptr;         // [blocks, R'] sum of exponentials, under block_shift
   T* block_shift = nullptr;       // [blocks, R']
-  T* block_grad = nullptr;        // [blocks, R', W'] sum of exponential * item
+  T* block_grad = nullptr;        // [blocks, R', D'] sum of exponential * item
   T* row_shift = nullptr;         // [R'] the largest of all logits / ln 2
   T* row_scale = nullptr;         // [R'] 1 / (sum * B), the sum under row_shift with the target
   T* target_logit = nullptr;      // [R']
@@ -44,16 +44,16 @@ struct Chunk {
   double* row_loss = nullptr;     // [R']
   int64_t* order = nullptr;       // [R] rows, by the tile of their target, then by number
   int64_t* tile_order = nullptr;  // [tiles + 1] where each tile's rows begin in `order`
-  T* item_copy = nullptr;         // [workers, kTileItems, W']
-  T* scaled_h = nullptr;          // [workers, W' / kCols, R, kCols] h, each row times the factor
+  T* item_copy = nullptr;         // [workers, kTileItems, D']
+  T* scaled_h = nullptr;          // [workers, D' / kCols, R, kCols] h, each row times the factor
                                   // that makes a tile's exponentials softmax / B
-  T* grad_tile = nullptr;         // [workers, kTileItems, W']
+  T* grad_tile = nullptr;         // [workers, kTileItems, D']
 
   int64_t first_tile(int64_t block) const { return block * tiles / blocks; }
   int64_t tile_items(int64_t tile) const {
     return std::min(kTileItems, params.classes - tile * kTileItems);
   }
-  bool whole_width() const { return padded_width == params.width; }
+  bool unpadded() const { return padded_hidden == params.hidden; }
   // Register tiles of a product that has a tile's items for rows.
   int64_t item_groups(int64_t tile) const { return ceil_div(tile_items(tile), kTileRows); }
 };
@@ -77,27 +77,27 @@ struct ItemRows {
 
 template <class T>
 ItemRows<T> item_rows(const Chunk<T>& chunk, int64_t tile, int worker) {
-  const int64_t width = chunk.params.width, count = chunk.tile_items(tile);
-  const T* from = chunk.params.items + tile * kTileItems * width;
-  if (chunk.whole_width()) return {from, width, count};
-  T* copy = chunk.item_copy + worker * kTileItems * chunk.padded_width;
+  const int64_t hidden = chunk.params.hidden, count = chunk.tile_items(tile);
+  const T* from = chunk.params.items + tile * kTileItems * hidden;
+  if (chunk.unpadded()) return {from, hidden, count};
+  T* copy = chunk.item_copy + worker * kTileItems * chunk.padded_hidden;
   for (int64_t v = 0; v < count; ++v) {
-    T* to = copy + v * chunk.padded_width;
-    std::copy(from + v * width, from + (v + 1) * width, to);
-    std::fill(to + width, to + chunk.padded_width, T(0));
+    T* to = copy + v * chunk.padded_hidden;
+    std::copy(from + v * hidden, from + (v + 1) * hidden, to);
+    std::fill(to + hidden, to + chunk.padded_hidden, T(0));
   }
-  return {copy, chunk.padded_width, count};
+  return {copy, chunk.padded_hidden, count};
 }
 
 // h transposed into panels of kCols rows; rows beyond R are zero.
 template <class T>
 void pack_rows(const Chunk<T>& chunk) {
   constexpr int kCols = kTileCols<T>;
-  const int64_t width = chunk.params.width;
+  const int64_t hidden = chunk.params.hidden;
   for (int64_t row = 0; row < chunk.padded_rows; ++row) {
-    T* to = chunk.h_panels + row / kCols * kCols * width + row % kCols;
-    for (int64_t d = 0; d < width; ++d) {
-      to[d * kCols] = row < chunk.rows ? chunk.h[row * width + d] : T(0);
+    T* to = chunk.h_panels + row / kCols * kCols * hidden + row % kCols;
+    for (int64_t d = 0; d < hidden; ++d) {
+      to[d * kCols] = row < chunk.rows ? chunk.h[row * hidden + d] : T(0);
     }
   }
 }
@@ -176,21 +176,21 @@ MCLREC_INLINE void exponentials(T* logits, int64_t stride, int64_t count, T* max
   }
 }
 
-// grad [kCols, W'] = grad * rescale (by row) + exps^T items.
+// grad [kCols, D'] = grad * rescale (by row) + exps^T items.
 template <class T>
 MCLREC_INLINE void add_row_gradient(const T* exps, int64_t stride, const ItemRows<T>& items,
-                                    const T* rescale, T* grad, int64_t padded_width) {
+                                    const T* rescale, T* grad, int64_t padded_hidden) {
   constexpr int kCols = kTileCols<T>;
   for (int r = 0; r < kCols; ++r) {
     if (rescale[r] == T(1)) continue;
-    T* row = grad + r * padded_width;
-    for (int64_t d = 0; d < padded_width; d += kLanes<T>) {
+    T* row = grad + r * padded_hidden;
+    for (int64_t d = 0; d < padded_hidden; d += kLanes<T>) {
       store(row + d, load(row + d) * rescale[r]);
     }
   }
   multiply_transposed<TileStart::kAdd, T>(
       {exps, stride}, {items.data, items.stride},
-      {.rows = kCols, .cols = padded_width, .depth = items.count}, {grad, padded_width});
+      {.rows = kCols, .cols = padded_hidden, .depth = items.count}, {grad, padded_hidden});
 }
 
 template <class T>
@@ -201,16 +201,16 @@ void forward_tile(const Chunk<T>& chunk, int64_t block, int64_t tile, int worker
   T* exps = chunk.exps + (keep ? tile : worker) * kTileItems * chunk.stride;
   const int64_t* next = chunk.order + chunk.tile_order[tile];
   const int64_t* end = chunk.order + chunk.tile_order[tile + 1];
-  PrefetchShares ahead = tile_ahead(chunk, tile, chunk.params.items, chunk.params.width,
+  PrefetchShares ahead = tile_ahead(chunk, tile, chunk.params.items, chunk.params.hidden,
                                     chunk.padded_rows / kCols * chunk.item_groups(tile));
   for (int64_t row = 0; row < chunk.padded_rows; row += kCols) {
-    const T* panel = chunk.h_panels + row * chunk.params.width;
+    const T* panel = chunk.h_panels + row * chunk.params.hidden;
     T* at = exps + row;
     for (int64_t v = 0; v < items.count;) {
       const int count = next_tile_rows(items.count - v);
       ahead.next();
       multiply_tile_rows<false, TileStart::kZero, T>(
-          count, {items.data + v * items.stride, items.stride}, {panel, kCols}, chunk.params.width,
+          count, {items.data + v * items.stride, items.stride}, {panel, kCols}, chunk.params.hidden,
           {at + v * chunk.stride, chunk.stride});
       v += count;
     }
@@ -228,7 +228,7 @@ void forward_tile(const Chunk<T>& chunk, int64_t block, int64_t tile, int worker
     if (keep) std::copy(shift, shift + kCols, chunk.tile_shift + tile * chunk.padded_rows + row);
     if (chunk.params.grad_h == nullptr) continue;
     add_row_gradient(at, chunk.stride, items, rescale,
-                     chunk.block_grad + state * chunk.padded_width, chunk.padded_width);
+                     chunk.block_grad + state * chunk.padded_hidden, chunk.padded_hidden);
   }
 }
 
@@ -241,7 +241,7 @@ void forward_block(const Chunk<T>& chunk, int64_t block, int worker) {
   std::fill_n(chunk.block_shift + state, size, kLowest * kLog2e<T>);
   std::fill_n(chunk.block_sum + state, size, T(0));
   if (chunk.params.grad_h != nullptr) {
-    std::fill_n(chunk.block_grad + state * chunk.padded_width, size * chunk.padded_width, T(0));
+    std::fill_n(chunk.block_grad + state * chunk.padded_hidden, size * chunk.padded_hidden, T(0));
   }
   const int64_t begin = chunk.first_tile(block), end = chunk.first_tile(block + 1);
   for (int64_t tile = begin; tile < end; ++tile) forward_tile(chunk, block, tile, worker);
@@ -250,16 +250,16 @@ void forward_block(const Chunk<T>& chunk, int64_t block, int worker) {
 // d loss / d h = sum_v (softmax_v - [v is the target]) item_v / B, from the parts of the blocks.
 template <class T>
 void join_row_gradient(const Chunk<T>& chunk, int64_t row, const T* weight) {
-  const int64_t width = chunk.params.width;
-  T* out = chunk.params.grad_h + (chunk.h - chunk.params.h) + row * width;
-  const T* target = chunk.params.items + chunk.targets[row] * width;
-  for (int64_t d = 0; d < width; d += kLanes<T>) {
+  const int64_t hidden = chunk.params.hidden;
+  T* out = chunk.params.grad_h + (chunk.h - chunk.params.h) + row * hidden;
+  const T* target = chunk.params.items + chunk.targets[row] * hidden;
+  for (int64_t d = 0; d < hidden; d += kLanes<T>) {
     Vec<T> total = {};
     for (int64_t b = 0; b < chunk.blocks; ++b) {
-      const T* part = chunk.block_grad + (b * chunk.padded_rows + row) * chunk.padded_width + d;
+      const T* part = chunk.block_grad + (b * chunk.padded_rows + row) * chunk.padded_hidden + d;
       total = fma(load(part), broadcast(weight[b]), total);
     }
-    const int lanes = static_cast<int>(std::min<int64_t>(kLanes<T>, width - d));
+    const int lanes = static_cast<int>(std::min<int64_t>(kLanes<T>, hidden - d));
     const Vec<T> own = load_first(target + d, lanes) * chunk.target_grad[row];
     store_first(out + d, total * chunk.row_scale[row] + own, lanes);
   }
@@ -299,15 +299,15 @@ template <class T>
 void scale_rows(const Chunk<T>& chunk, int64_t tile, bool all, T* current, T* scaled) {
   constexpr int kCols = kTileCols<T>;
   const T* shift = chunk.tile_shift + tile * chunk.padded_rows;
-  const int64_t width = chunk.params.width;
+  const int64_t hidden = chunk.params.hidden;
   for (int64_t row = 0; row < chunk.rows; ++row) {
     if (!all && shift[row] == current[row]) continue;
     current[row] = shift[row];
     const T factor = std::exp2(shift[row] - chunk.row_shift[row]) * chunk.row_scale[row];
-    const T* from = chunk.h + row * width;
-    for (int64_t d = 0; d < chunk.padded_width; d += kLanes<T>) {
+    const T* from = chunk.h + row * hidden;
+    for (int64_t d = 0; d < chunk.padded_hidden; d += kLanes<T>) {
       T* to = scaled + (d / kCols * chunk.rows + row) * kCols + d % kCols;
-      const int64_t left = width - d;
+      const int64_t left = hidden - d;
       const Vec<T> value = left >= kLanes<T>
                                ? load(from + d)
                                : load_first(from + d, static_cast<int>(std::max<int64_t>(left, 0)));
@@ -320,21 +320,21 @@ void scale_rows(const Chunk<T>& chunk, int64_t tile, bool all, T* current, T* sc
 template <class T>
 void backward_tile(const Chunk<T>& chunk, int64_t tile, const T* scaled, int worker) {
   constexpr int kCols = kTileCols<T>;
-  const int64_t width = chunk.params.width, count = chunk.tile_items(tile);
+  const int64_t hidden = chunk.params.hidden, count = chunk.tile_items(tile);
   const T* exps = chunk.exps + tile * kTileItems * chunk.stride;
-  T* out = chunk.params.grad_items + tile * kTileItems * width;
-  const bool direct = chunk.whole_width();
-  T* grad = direct ? out : chunk.grad_tile + worker * kTileItems * chunk.padded_width;
+  T* out = chunk.params.grad_items + tile * kTileItems * hidden;
+  const bool direct = chunk.unpadded();
+  T* grad = direct ? out : chunk.grad_tile + worker * kTileItems * chunk.padded_hidden;
   const bool add = direct && !chunk.first;
   PrefetchShares ahead = tile_ahead(chunk, tile, chunk.exps, chunk.stride,
-                                    chunk.padded_width / kCols * chunk.item_groups(tile));
-  for (int64_t d = 0; d < chunk.padded_width; d += kCols) {
+                                    chunk.padded_hidden / kCols * chunk.item_groups(tile));
+  for (int64_t d = 0; d < chunk.padded_hidden; d += kCols) {
     const T* panel = scaled + d * chunk.rows;
     for (int64_t v = 0; v < count;) {
       const int n = next_tile_rows(count - v);
       ahead.next();
       const Rows<const T> a{exps + v * chunk.stride, chunk.stride};
-      const Rows<T> c{grad + v * chunk.padded_width + d, chunk.padded_width};
+      const Rows<T> c{grad + v * chunk.padded_hidden + d, chunk.padded_hidden};
       if (add) {
         multiply_tile_rows<false, TileStart::kAdd, T>(n, a, {panel, kCols}, chunk.rows, c);
       } else {
@@ -345,23 +345,23 @@ void backward_tile(const Chunk<T>& chunk, int64_t tile, const T* scaled, int wor
   }
   if (!direct) {
     for (int64_t v = 0; v < count; ++v) {
-      const T* from = grad + v * chunk.padded_width;
-      T* to = out + v * width;
-      for (int64_t d = 0; d < width; ++d) to[d] = chunk.first ? from[d] : to[d] + from[d];
+      const T* from = grad + v * chunk.padded_hidden;
+      T* to = out + v * hidden;
+      for (int64_t d = 0; d < hidden; ++d) to[d] = chunk.first ? from[d] : to[d] + from[d];
     }
   }
   for (int64_t i = chunk.tile_order[tile]; i < chunk.tile_order[tile + 1]; ++i) {
     const int64_t row = chunk.order[i];
-    T* to = chunk.params.grad_items + chunk.targets[row] * width;
+    T* to = chunk.params.grad_items + chunk.targets[row] * hidden;
     const T factor = chunk.target_grad[row];
-    for (int64_t d = 0; d < width; ++d) to[d] += chunk.h[row * width + d] * factor;
+    for (int64_t d = 0; d < hidden; ++d) to[d] += chunk.h[row * hidden + d] * factor;
   }
 }
 
 template <class T>
 void backward_block(const Chunk<T>& chunk, int64_t block, int worker) {
   T current[kMaxRows];
-  T* scaled = chunk.scaled_h + worker * chunk.rows * chunk.padded_width;
+  T* scaled = chunk.scaled_h + worker * chunk.rows * chunk.padded_hidden;
   const int64_t begin = chunk.first_tile(block), end = chunk.first_tile(block + 1);
   for (int64_t tile = begin; tile < end; ++tile) {
     scale_rows(chunk, tile, tile == begin, current, scaled);
@@ -375,7 +375,7 @@ template <class T>
 int64_t chunk_rows(const ItemCrossEntropyParams<T>& params) {
   int64_t rows = std::min(params.rows, kMaxRows);
   if (params.grad_items == nullptr) return rows;
-  const int64_t table = params.classes * params.width * static_cast<int64_t>(sizeof(T));
+  const int64_t table = params.classes * params.hidden * static_cast<int64_t>(sizeof(T));
   const int64_t fit = std::max(kStoreBytes, 2 * table) / (params.classes * int64_t{sizeof(T)});
   if (fit >= rows) return rows;
   return fit >= kTileCols<T> ? fit / kTileCols<T> * kTileCols<T> : std::max<int64_t>(fit, 1);
@@ -389,20 +389,20 @@ Chunk<T> make_chunk(const ItemCrossEntropyParams<T>& params, int64_t rows, Scrat
   Chunk<T> c{params};
   c.rows = rows;
   c.padded_rows = round_up(rows, kCols);
-  c.padded_width = round_up(params.width, kCols);
+  c.padded_hidden = round_up(params.hidden, kCols);
   c.tiles = ceil_div(params.classes, kTileItems);
   c.blocks = std::clamp<int64_t>(c.tiles / kBlockTiles, 1, kMaxBlocks);
   // An odd number of cache lines: the items of a tile then fall into different sets of L1.
   constexpr int64_t kLine = kCacheLine / static_cast<int64_t>(sizeof(T));
   c.stride = round_up(c.padded_rows, kLine);
   if (c.stride / kLine % 2 == 0) c.stride += kLine;
-  c.h_panels = scratch.take<T>(c.padded_rows * params.width);
+  c.h_panels = scratch.take<T>(c.padded_rows * params.hidden);
   c.exps = scratch.take<T>((keep ? c.tiles : workers) * kTileItems * c.stride);
   c.tile_shift = scratch.take<T>(keep ? c.tiles * c.padded_rows : 0);
   c.block_max = scratch.take<T>(c.blocks * c.padded_rows);
   c.block_shift = scratch.take<T>(c.blocks * c.padded_rows);
   c.block_sum = scratch.take<T>(c.blocks * c.padded_rows);
-  c.block_grad = scratch.take<T>(params.grad_h ? c.blocks * c.padded_rows * c.padded_width : 0);
+  c.block_grad = scratch.take<T>(params.grad_h ? c.blocks * c.padded_rows * c.padded_hidden : 0);
   c.row_shift = scratch.take<T>(c.padded_rows);
   c.row_scale = scratch.take<T>(c.padded_rows);
   c.target_logit = scratch.take<T>(c.padded_rows);
@@ -410,9 +410,9 @@ Chunk<T> make_chunk(const ItemCrossEntropyParams<T>& params, int64_t rows, Scrat
   c.row_loss = scratch.take<double>(c.padded_rows);
   c.order = scratch.take<int64_t>(rows);
   c.tile_order = scratch.take<int64_t>(c.tiles + 1);
-  c.item_copy = scratch.take<T>(c.whole_width() ? 0 : workers * kTileItems * c.padded_width);
-  c.scaled_h = scratch.take<T>(keep ? workers * rows * c.padded_width : 0);
-  c.grad_tile = scratch.take<T>(c.whole_width() ? 0 : workers * kTileItems * c.padded_width);
+  c.item_copy = scratch.take<T>(c.unpadded() ? 0 : workers * kTileItems * c.padded_hidden);
+  c.scaled_h = scratch.take<T>(keep ? workers * rows * c.padded_hidden : 0);
+  c.grad_tile = scratch.take<T>(c.unpadded() ? 0 : workers * kTileItems * c.padded_hidden);
   return c;
 }
 
@@ -425,7 +425,7 @@ void run(const ItemCrossEntropyParams<T>& params) {
   for (int64_t row = 0; row < params.rows; row += step) {
     chunk.rows = std::min(step, params.rows - row);
     chunk.padded_rows = round_up(chunk.rows, kTileCols<T>);
-    chunk.h = params.h + row * params.width;
+    chunk.h = params.h + row * params.hidden;
     chunk.targets = params.targets + row;
     chunk.first = row == 0;
     pack_rows(chunk);

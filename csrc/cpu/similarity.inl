@@ -36,26 +36,26 @@ struct Work {
 template <class T>
 void pack_view(const Work<T>& work, int view, T* unit, bool panels, int64_t first, int64_t last) {
   constexpr int kCols = kTileCols<T>;
-  const int64_t width = work.plan.width, padded_width = work.plan.padded_width;
+  const int64_t hidden = work.plan.hidden, padded_hidden = work.plan.padded_hidden;
   const T* x = work.problem.x[view];
   for (int64_t row = first; row < last && unit != nullptr; ++row) {
-    const T* from = x + row * width;
-    T* to = unit + row * padded_width;
+    const T* from = x + row * hidden;
+    T* to = unit + row * padded_hidden;
     T factor = 1;
     if (work.problem.cosine) {
       T sum = 0;
-      for (int64_t d = 0; d < width; ++d) sum += from[d] * from[d];
+      for (int64_t d = 0; d < hidden; ++d) sum += from[d] * from[d];
       work.length[view][row] = std::sqrt(sum);
       factor = std::max(work.length[view][row], T(kCosineEps));
     }
-    for (int64_t d = 0; d < width; ++d) to[d] = from[d] / factor;
-    std::fill(to + width, to + padded_width, T(0));
+    for (int64_t d = 0; d < hidden; ++d) to[d] = from[d] / factor;
+    std::fill(to + hidden, to + padded_hidden, T(0));
   }
   if (!panels) return;
   for (int64_t row = first; row < round_up(last, work.plan.unit); ++row) {
-    const T* from = work.rows[view] + row * padded_width;
-    T* to = work.panels[view] + row / kCols * kCols * width + row % kCols;
-    for (int64_t d = 0; d < width; ++d) to[d * kCols] = row < last ? from[d] : T(0);
+    const T* from = work.rows[view] + row * padded_hidden;
+    T* to = work.panels[view] + row / kCols * kCols * hidden + row % kCols;
+    for (int64_t d = 0; d < hidden; ++d) to[d * kCols] = row < last ? from[d] : T(0);
   }
 }
 
@@ -63,12 +63,12 @@ template <class T>
 void prepare(Work<T>& work, Scratch& scratch, bool panels) {
   const Plan& plan = work.plan;
   const int64_t workers = worker_count();
-  const bool copy = work.problem.cosine || plan.padded_width != plan.width;
+  const bool copy = work.problem.cosine || plan.padded_hidden != plan.hidden;
   T* unit[kMaxViews] = {};
   for (int view = 0; view < work.problem.views; ++view) {
     work.rows[view] = work.problem.x[view];
-    if (copy) work.rows[view] = unit[view] = scratch.take<T>(plan.batch * plan.padded_width);
-    if (panels) work.panels[view] = scratch.take<T>(plan.padded_batch * plan.width);
+    if (copy) work.rows[view] = unit[view] = scratch.take<T>(plan.batch * plan.padded_hidden);
+    if (panels) work.panels[view] = scratch.take<T>(plan.padded_batch * plan.hidden);
     if (work.problem.cosine) work.length[view] = scratch.take<T>(plan.batch);
   }
   work.scale = static_cast<T>(1.44269504088896340736 / work.problem.temperature);
@@ -109,12 +109,12 @@ int64_t panel_product(const Tile<T>& tile, int64_t col, T* s) {
   const Work<T>& work = tile.work;
   const Plan& plan = work.plan;
   const int64_t rows = end_row<T>(tile.triangle(), col, tile.i.size());
-  const T* a = work.rows[plan.block[tile.block].u] + tile.i.begin * plan.padded_width;
-  const T* panel = work.panels[plan.block[tile.block].v] + (tile.j.begin + col) * plan.width;
+  const T* a = work.rows[plan.block[tile.block].u] + tile.i.begin * plan.padded_hidden;
+  const T* panel = work.panels[plan.block[tile.block].v] + (tile.j.begin + col) * plan.hidden;
   for (int64_t row = 0; row < rows;) {
     const int count = next_tile_rows(rows - row);
     multiply_tile_rows<false, TileStart::kZero, T>(
-        count, {a + row * plan.padded_width, plan.padded_width}, {panel, kCols}, plan.width,
+        count, {a + row * plan.padded_hidden, plan.padded_hidden}, {panel, kCols}, plan.hidden,
         {s + row * plan.tile_stride, plan.tile_stride});
     row += count;
   }
@@ -319,12 +319,12 @@ struct ViewSums {
 
 template <class T>
 ViewSums sum_view(const Work<T>& work, int view) {
-  const int64_t width = work.plan.width;
-  ViewSums sums{std::vector<double>(width, 0.0)};
-  std::vector<double> squares(width, 0.0);
+  const int64_t hidden = work.plan.hidden;
+  ViewSums sums{std::vector<double>(hidden, 0.0)};
+  std::vector<double> squares(hidden, 0.0);
   for (int64_t row = 0; row < work.plan.batch; ++row) {
-    const T* x = work.problem.x[view] + row * width;
-    for (int64_t d = 0; d < width; ++d) {
+    const T* x = work.problem.x[view] + row * hidden;
+    for (int64_t d = 0; d < hidden; ++d) {
       const double value = x[d];
       sums.rows[d] += value;
       squares[d] += value * value;
@@ -343,7 +343,7 @@ void sum_views(const Work<T>& work, ViewSums (&sums)[kMaxViews]) {
 template <class T>
 double negative_sum(const Work<T>& work, int pair, const ViewSums& u, const ViewSums& v) {
   double sum = -u.squares - v.squares;
-  for (int64_t d = 0; d < work.plan.width; ++d) {
+  for (int64_t d = 0; d < work.plan.hidden; ++d) {
     const double both = u.rows[d] + v.rows[d];
     sum += both * both;
   }

@@ -159,31 +159,31 @@ template <class T>
 void multiply_gradient(const BackwardWork<T>& b, const Tile<T>& tile, const T* w) {
   constexpr int kCols = kTileCols<T>;
   const Plan& plan = b.work.plan;
-  const int64_t width = plan.padded_width, stride = plan.tile_stride;
+  const int64_t hidden = plan.padded_hidden, stride = plan.tile_stride;
   const int64_t ni = tile.i.size(), nj = tile.j.size();
   const Block& views = plan.block[tile.block];
   if (T* grad = b.grad[views.u]; grad != nullptr) {
-    const T* x = b.work.rows[views.v] + tile.j.begin * width;
-    for (int64_t d = 0; d < width; d += kCols) {
+    const T* x = b.work.rows[views.v] + tile.j.begin * hidden;
+    for (int64_t d = 0; d < hidden; d += kCols) {
       for (int64_t row = 0; row < ni;) {
         const int count = next_tile_rows(ni - row);
         const int64_t first = first_col<T>(tile.triangle(), row);
         multiply_tile_rows<false, TileStart::kAdd, T>(
-            count, {w + row * stride + first, stride}, {x + first * width + d, width}, nj - first,
-            {grad + (tile.i.begin + row) * width + d, width});
+            count, {w + row * stride + first, stride}, {x + first * hidden + d, hidden}, nj - first,
+            {grad + (tile.i.begin + row) * hidden + d, hidden});
         row += count;
       }
     }
   }
   if (T* grad = b.grad[views.v]; grad != nullptr) {
-    const T* x = b.work.rows[views.u] + tile.i.begin * width;
-    for (int64_t d = 0; d < width; d += kCols) {
+    const T* x = b.work.rows[views.u] + tile.i.begin * hidden;
+    for (int64_t d = 0; d < hidden; d += kCols) {
       for (int64_t col = 0; col < nj;) {
         const int count = next_tile_rows(nj - col);
         const int64_t last = end_row<T>(tile.triangle(), col + count - 1, ni);
         multiply_tile_rows<true, TileStart::kAdd, T>(
-            count, {w + col, stride}, {x + d, width}, last,
-            {grad + (tile.j.begin + col) * width + d, width});
+            count, {w + col, stride}, {x + d, hidden}, last,
+            {grad + (tile.j.begin + col) * hidden + d, hidden});
         col += count;
       }
     }
@@ -213,18 +213,18 @@ void add_negative_mean(const BackwardWork<T>& b, int view, int64_t first, int64_
   const Plan& plan = b.work.plan;
   const double rows = 2.0 * static_cast<double>(plan.batch);
   const double factor = -2.0 * double{b.gradients.regulariser} / (rows * (rows - 2.0));
-  std::vector<T> sum(plan.width);
+  std::vector<T> sum(plan.hidden);
   for (int pair = 0; pair < b.work.problem.pairs; ++pair) {
     const SimilarityPair& views = b.work.problem.pair[pair];
     if (!views.regularised || (views.u != view && views.v != view)) continue;
-    for (int64_t d = 0; d < plan.width; ++d) {
+    for (int64_t d = 0; d < plan.hidden; ++d) {
       sum[d] = static_cast<T>(factor * (sums[views.u].rows[d] + sums[views.v].rows[d]));
     }
     const T* own = b.work.problem.x[view];
     for (int64_t n = first; n < last; ++n) {
       T* to = grad + n * stride;
-      for (int64_t d = 0; d < plan.width; ++d) {
-        to[d] += sum[d] - static_cast<T>(factor) * own[n * plan.width + d];
+      for (int64_t d = 0; d < plan.hidden; ++d) {
+        to[d] += sum[d] - static_cast<T>(factor) * own[n * plan.hidden + d];
       }
     }
   }
@@ -236,22 +236,22 @@ template <class T>
 void finish_rows(const BackwardWork<T>& b, int view, int64_t first, int64_t last,
                  const ViewSums* sums) {
   const Plan& plan = b.work.plan;
-  const int64_t width = plan.width, padded_width = plan.padded_width;
+  const int64_t hidden = plan.hidden, padded_hidden = plan.padded_hidden;
   T* grad = b.grad[view];
-  if (b.regularised) add_negative_mean(b, view, first, last, sums, grad, padded_width);
+  if (b.regularised) add_negative_mean(b, view, first, last, sums, grad, padded_hidden);
   T* out = b.gradients.x[view];
   if (out == grad) return;
   for (int64_t n = first; n < last; ++n) {
-    const T* from = grad + n * padded_width;
+    const T* from = grad + n * padded_hidden;
     T factor = 1, along = 0;
-    const T* unit = b.work.rows[view] + n * padded_width;
+    const T* unit = b.work.rows[view] + n * padded_hidden;
     if (b.work.problem.cosine) {
       const T length = b.work.length[view][n];
       factor = T(1) / std::max(length, T(kCosineEps));
-      for (int64_t d = 0; length > T(kCosineEps) && d < width; ++d) along += from[d] * unit[d];
+      for (int64_t d = 0; length > T(kCosineEps) && d < hidden; ++d) along += from[d] * unit[d];
     }
-    T* to = out + n * width;
-    for (int64_t d = 0; d < width; ++d) {
+    T* to = out + n * hidden;
+    for (int64_t d = 0; d < hidden; ++d) {
       const T value = (from[d] - along * unit[d]) * factor;
       to[d] = b.gradients.add ? to[d] + value : value;
     }
@@ -264,10 +264,10 @@ void take_gradients(BackwardWork<T>& b, Scratch& scratch) {
   const SimilarityProblem<T>& problem = b.work.problem;
   for (int pair = 0; pair < problem.pairs; ++pair) b.regularised |= problem.pair[pair].regularised;
   take_sides(b, scratch);
-  const bool direct = !problem.cosine && plan.padded_width == plan.width && !b.gradients.add;
+  const bool direct = !problem.cosine && plan.padded_hidden == plan.hidden && !b.gradients.add;
   for (int view = 0; view < problem.views; ++view) {
     if (b.gradients.x[view] == nullptr) continue;
-    const int64_t size = plan.batch * plan.padded_width;
+    const int64_t size = plan.batch * plan.padded_hidden;
     b.grad[view] = direct ? b.gradients.x[view] : scratch.take<T>(size);
   }
 }
@@ -286,10 +286,10 @@ void start_rows(const BackwardWork<T>& b, const Range& rows) {
       if (views.regularised) add_regulariser(b, pair, side, rows);
     }
   }
-  const int64_t width = b.work.plan.padded_width;
+  const int64_t hidden = b.work.plan.padded_hidden;
   for (int view = 0; view < problem.views; ++view) {
     if (b.grad[view] == nullptr) continue;
-    std::fill(b.grad[view] + rows.begin * width, b.grad[view] + rows.end * width, T(0));
+    std::fill(b.grad[view] + rows.begin * hidden, b.grad[view] + rows.end * hidden, T(0));
   }
 }
 

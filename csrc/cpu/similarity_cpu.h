@@ -22,9 +22,9 @@ struct SimilarityPair {
 template <class T>
 struct SimilarityProblem {
   int views = 0;
-  const T* x[kMaxViews] = {};  // [batch, width] each, dense
+  const T* x[kMaxViews] = {};  // [batch, hidden] each, dense
   int64_t batch = 0;           // B >= 2
-  int64_t width = 0;           // D
+  int64_t hidden = 0;          // D
   double temperature = 1.0;
   bool cosine = false;
   int pairs = 0;
@@ -51,7 +51,7 @@ template <class T>
 struct SimilarityGradients {
   T contrast[kMaxPairs] = {};  // d / d loss, by SimilarityPair::loss
   T regulariser = 0;
-  T* x[kMaxViews] = {};  // [batch, width], null where not wanted
+  T* x[kMaxViews] = {};  // [batch, hidden], null where not wanted
   bool add = false;      // add to what is there instead of overwriting it
 };
 

@@ -44,7 +44,7 @@ struct State {
 
 struct Plan {
   int64_t unit;  // group and tile borders are multiples of this, whole register tiles
-  int64_t batch, padded_batch, width, padded_width;
+  int64_t batch, padded_batch, hidden, padded_hidden;
   int64_t groups, group_rows, tile_rows, tiles_per_group, tiles;  // along one side of a block
   int64_t tile_stride;                                            // between the rows of a tile
   int blocks = 0;
@@ -117,8 +117,8 @@ Plan make_plan(const SimilarityProblem<T>& problem, int64_t unit) {
   plan.unit = unit;
   plan.batch = problem.batch;
   plan.padded_batch = round_up(problem.batch, unit);
-  plan.width = problem.width;
-  plan.padded_width = round_up(problem.width, unit);
+  plan.hidden = problem.hidden;
+  plan.padded_hidden = round_up(problem.hidden, unit);
   plan.groups = 1;
   while (plan.groups < kMaxGroups && problem.batch >= 2 * plan.groups * kMaxTile) plan.groups *= 2;
   plan.group_rows = round_up(ceil_div(problem.batch, plan.groups), unit);

@@ -19,11 +19,11 @@ namespace mclrec {
 // Rows of h against a range of items, and where their counts go.
 template <class T>
 struct RankBlock {
-  const T* h;  // [rows, depth]
+  const T* h;  // [rows, hidden]
   int64_t rows;
-  const T* items;  // [V, depth]
+  const T* items;  // [V, hidden]
   int64_t first, last;
-  int64_t depth;
+  int64_t hidden;
   const T* target;  // [rows] scores
   int64_t* higher;  // [rows]
   int64_t* equal;   // [rows]
@@ -52,7 +52,7 @@ class Ranking {
         fixed_order{MCLREC_PICK(target_rank, pair_scores<T>),
                     MCLREC_PICK(target_rank, magnitude_sum<T>),
                     MCLREC_PICK(target_rank, largest_magnitude<T>)},
-        finite(fixed_order, a.items, a.classes, a.depth),
+        finite(fixed_order, a.items, a.classes, a.hidden),
         rank_block(MCLREC_PICK(target_rank, rank_block<T>)),
         target_scores(static_cast<size_t>(a.batch)),
         seen_higher(static_cast<size_t>(a.batch)),
@@ -69,12 +69,12 @@ class Ranking {
   }
 
  private:
-  const T* item(int64_t index) const { return a.items + index * a.depth; }
+  const T* item(int64_t index) const { return a.items + index * a.hidden; }
 
   // Everything about a row that needs single scores: the target's, and how the history's items
   // compare with it.
   void prepare(int64_t row) {
-    const T* h = a.h + row * a.depth;
+    const T* h = a.h + row * a.hidden;
     seen_higher[row] = finite.row(h) ? 0 : -1;
     seen_equal[row] = 0;
     std::vector<int32_t> seen(a.history + a.history_offsets[row],
@@ -86,7 +86,7 @@ class Ranking {
       if (index != 0 && index != a.targets[row]) vectors.push_back(item(index));
     }
     std::vector<T> scores(vectors.size());
-    fixed_order.pair_scores(h, vectors.data(), static_cast<int64_t>(vectors.size()), a.depth,
+    fixed_order.pair_scores(h, vectors.data(), static_cast<int64_t>(vectors.size()), a.hidden,
                             scores.data());
     target_scores[row] = scores[0];
     if (seen_higher[row] < 0) return;
@@ -97,7 +97,7 @@ class Ranking {
   }
 
   void count() {
-    const int64_t row_bytes = a.depth * static_cast<int64_t>(sizeof(T));
+    const int64_t row_bytes = a.hidden * static_cast<int64_t>(sizeof(T));
     const IsaFacts& isa = isa_facts(selected_isa());
     const int64_t block = std::clamp(kBlockBytes / row_bytes / isa.tile_rows * isa.tile_rows,
                                      int64_t{48}, int64_t{1536});
@@ -109,7 +109,7 @@ class Ranking {
     higher.resize(static_cast<size_t>(splits * a.batch));
     equal.resize(static_cast<size_t>(splits * a.batch));
     // Per row two vectors of counters; then one panel, two vectors of each item's coordinate.
-    const int64_t scratch_bytes = ceil_div(2 * isa.vector_bytes * (block + a.depth), 64) * 64;
+    const int64_t scratch_bytes = ceil_div(2 * isa.vector_bytes * (block + a.hidden), 64) * 64;
     const std::unique_ptr<char[]> scratch(
         new char[static_cast<size_t>(workers * scratch_bytes + 64)]);
     char* const aligned = scratch.get() + (64 - reinterpret_cast<uintptr_t>(scratch.get()) % 64);
@@ -117,12 +117,12 @@ class Ranking {
       const int64_t row = task / splits * block, split = task % splits;
       const int64_t first = 1 + split * range, last = std::min(first + range, a.classes);
       const int64_t at = split * a.batch + row;
-      rank_block({.h = a.h + row * a.depth,
+      rank_block({.h = a.h + row * a.hidden,
                   .rows = std::min(block, a.batch - row),
                   .items = a.items,
                   .first = first,
                   .last = last,
-                  .depth = a.depth,
+                  .hidden = a.hidden,
                   .target = target_scores.data() + row,
                   .higher = higher.data() + at,
                   .equal = equal.data() + at,

@@ -47,21 +47,21 @@ MCLREC_INLINE void count_tile(const T* scores, int rows, const T* target, const 
 // row's target score.
 template <class T>
 void rank_block(const RankBlock<T>& block) {
-  const int64_t rows = block.rows, depth = block.depth, last = block.last;
+  const int64_t rows = block.rows, hidden = block.hidden, last = block.last;
   const T* target = block.target;
   auto* higher_lanes = static_cast<IntVec<T>*>(block.scratch);  // [rows]
   IntVec<T>* equal_lanes = higher_lanes + rows;                 // [rows]
-  T* panel = reinterpret_cast<T*>(equal_lanes + rows);          // [depth, kTileCols]
+  T* panel = reinterpret_cast<T*>(equal_lanes + rows);          // [hidden, kTileCols]
   std::memset(block.scratch, 0, sizeof(IntVec<T>) * static_cast<size_t>(2 * rows));
   alignas(kVectorBytes) T scores[kTileRows * kTileCols<T>];
   for (int64_t item = block.first; item < last; item += kTileCols<T>) {
     const int64_t width = last - item < kTileCols<T> ? last - item : kTileCols<T>;
     const PanelMask<T> mask(width);
-    pack_panels(block.items + item * depth, 1, depth, depth, width, panel);
+    pack_panels(block.items + item * hidden, 1, hidden, hidden, width, panel);
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
-      multiply_tile_rows<false, TileStart::kZero, T>(count, {block.h + row * depth, depth},
-                                                     {panel, kTileCols<T>}, depth,
+      multiply_tile_rows<false, TileStart::kZero, T>(count, {block.h + row * hidden, hidden},
+                                                     {panel, kTileCols<T>}, hidden,
                                                      {scores, kTileCols<T>});
       if (width == kTileCols<T>) {
         count_tile<false>(scores, count, target + row, mask, higher_lanes + row, equal_lanes + row);

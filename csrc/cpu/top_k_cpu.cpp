@@ -141,7 +141,7 @@ class TopK {
     scratch.collectors.resize(static_cast<size_t>(block));
     scratch.candidates.resize(static_cast<size_t>(block * capacity));
     const int64_t tile_columns = 2 * isa_facts(selected_isa()).vector_bytes / sizeof(T);
-    scratch.panel.resize(static_cast<size_t>(a.depth * tile_columns));
+    scratch.panel.resize(static_cast<size_t>(a.hidden * tile_columns));
     if (a.candidates) scratch.gathered.resize(scratch.panel.size());
     const auto exclusions = [this](int64_t row) {
       return excluded.data() + (a.exclude_offsets[row] - a.exclude_offsets[0]);

@@ -41,39 +41,39 @@ MCLREC_INLINE void offer_tile(const T* scores, int rows, int64_t first_item, con
 // Packs the vectors of `width` candidates, which lie anywhere in the table, as a panel. Runs of
 // neighbours, most of a catalogue without few items, are packed where they lie.
 template <class T>
-MCLREC_INLINE void pack_candidates(const T* items, const int32_t* ids, int64_t depth, int64_t width,
-                                   T* panel, T* gathered) {
+MCLREC_INLINE void pack_candidates(const T* items, const int32_t* ids, int64_t hidden,
+                                   int64_t width, T* panel, T* gathered) {
   if (ids[width - 1] - ids[0] == width - 1) {
-    pack_panels(items + ids[0] * depth, 1, depth, depth, width, panel);
+    pack_panels(items + ids[0] * hidden, 1, hidden, hidden, width, panel);
     return;
   }
   for (int64_t i = 0; i < width; ++i) {
-    std::memcpy(gathered + i * depth, items + ids[i] * depth, sizeof(T) * depth);
+    std::memcpy(gathered + i * hidden, items + ids[i] * hidden, sizeof(T) * hidden);
   }
-  pack_panels(gathered, 1, depth, depth, width, panel);
+  pack_panels(gathered, 1, hidden, hidden, width, panel);
 }
 
 // Offers the candidates number first .. last - 1 to the collectors of `rows` rows of h from
-// first_row on. `panel` and, where there are candidates, `gathered` have room for two vectors for
-// each of the depth.
+// first_row on. `panel` and, where there are candidates, `gathered` have room for `hidden`
+// times two vectors.
 template <class T>
 void top_k_block(const TopKArguments<T>& a, int64_t first_row, int64_t rows, int64_t first,
                  int64_t last, Collector<T>* collectors, T* panel, T* gathered) {
   alignas(kVectorBytes) T scores[kTileRows * kTileCols<T>];
-  const T* h = a.h + first_row * a.depth;
+  const T* h = a.h + first_row * a.hidden;
   for (int64_t at = first; at < last; at += kTileCols<T>) {
     const int64_t width = last - at < kTileCols<T> ? last - at : kTileCols<T>;
     const uint32_t valid_bits = ~uint32_t{0} >> (32 - width);
     const int32_t* ids = a.candidates ? a.candidates + at : nullptr;
     if (ids) {
-      pack_candidates(a.items, ids, a.depth, width, panel, gathered);
+      pack_candidates(a.items, ids, a.hidden, width, panel, gathered);
     } else {
-      pack_panels(a.items + (at + 1) * a.depth, 1, a.depth, a.depth, width, panel);
+      pack_panels(a.items + (at + 1) * a.hidden, 1, a.hidden, a.hidden, width, panel);
     }
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
-      multiply_tile_rows<false, TileStart::kZero, T>(count, {h + row * a.depth, a.depth},
-                                                     {panel, kTileCols<T>}, a.depth,
+      multiply_tile_rows<false, TileStart::kZero, T>(count, {h + row * a.hidden, a.hidden},
+                                                     {panel, kTileCols<T>}, a.hidden,
                                                      {scores, kTileCols<T>});
       look_for_not_finite(scores, count, collectors + row);
       offer_tile(scores, count, at + 1, ids, valid_bits, collectors + row);

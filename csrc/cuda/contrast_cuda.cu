@@ -18,14 +18,14 @@ constexpr double kCosineEps = 1e-8;
 template <typename Real>
 class ScaledPair {
  public:
-  ScaledPair(const Real* a, const Real* b, std::int64_t batch, int depth, double temperature,
+  ScaledPair(const Real* a, const Real* b, std::int64_t batch, int hidden, double temperature,
              bool cosine, int loss, Carver<Real>& values, Carver<std::int32_t>& indices)
-      : batch_(static_cast<int>(batch)), depth_(depth), cosine_(cosine), source_{a, b} {
+      : batch_(static_cast<int>(batch)), hidden_(hidden), cosine_(cosine), source_{a, b} {
     std::vector<View<Real>> views;
     for (int side = 0; side < 2; ++side) {
-      unit_[side] = cosine ? values.take(batch * depth) : nullptr;
+      unit_[side] = cosine ? values.take(batch * hidden) : nullptr;
       norm_[side] = cosine ? values.take(batch) : nullptr;
-      views.push_back({cosine ? unit_[side] : source_[side], depth});
+      views.push_back({cosine ? unit_[side] : source_[side], hidden});
     }
     plan_.emplace(views, std::vector<ViewPair>{{0, 1, loss, -1}}, batch_,
                   static_cast<Real>(1.0 / temperature), values, indices);
@@ -36,7 +36,7 @@ class ScaledPair {
   void normalise(void* stream) const {
     if (!cosine_) return;
     for (int side = 0; side < 2; ++side) {
-      normalise_rows<Real>({source_[side], depth_}, batch_, depth_, unit_[side], norm_[side],
+      normalise_rows<Real>({source_[side], hidden_}, batch_, hidden_, unit_[side], norm_[side],
                            static_cast<Real>(kCosineEps), stream);
     }
   }
@@ -47,7 +47,7 @@ class ScaledPair {
                 bool accumulate, Precision precision, void* stream) const {
     Gradients<Real> job = base;
     job.views = 0;
-    const std::int64_t numbers = static_cast<std::int64_t>(batch_) * depth_;
+    const std::int64_t numbers = static_cast<std::int64_t>(batch_) * hidden_;
     for (int side = 0; side < 2; ++side) {
       if (grads[side] == nullptr) continue;
       GradientJob<Real>& view = job.view[job.views++];
@@ -60,13 +60,13 @@ class ScaledPair {
     for (int side = 0; side < 2; ++side) {
       if (grads[side] == nullptr) continue;
       normalise_rows_backward<Real>(unit_[side], norm_[side], scratch + side * numbers, batch_,
-                                    depth_, static_cast<Real>(kCosineEps), accumulate, grads[side],
+                                    hidden_, static_cast<Real>(kCosineEps), accumulate, grads[side],
                                     stream);
     }
   }
 
  private:
-  int batch_, depth_;
+  int batch_, hidden_;
   bool cosine_;
   const Real* source_[2];
   Real* unit_[2];
@@ -80,7 +80,7 @@ ScaledPair<Real> info_nce_pair(const InfoNceParams<Real>& params, Carver<Real>& 
   return {params.views[0],
           params.views[1],
           params.batch,
-          static_cast<int>(params.width),
+          static_cast<int>(params.hidden),
           params.temperature,
           params.cosine,
           0,
@@ -100,12 +100,12 @@ struct ContrastParts {
              {{2, 3, 1, 2}, {0, 3, 1, 2}, {1, 2, 1, 2}}, static_cast<int>(params.batch), Real(1),
              values, indices) {
     if (!params.cl1) return;
-    cl1.emplace(params.views[0], params.views[1], params.batch, static_cast<int>(params.width),
+    cl1.emplace(params.views[0], params.views[1], params.batch, static_cast<int>(params.hidden),
                 params.temperature, params.cosine, 0, values, indices);
   }
 
   static View<Real> view(const ContrastParams<Real>& params, int which) {
-    return {params.views[which], static_cast<int>(params.width)};
+    return {params.views[which], static_cast<int>(params.hidden)};
   }
 };
 
@@ -116,18 +116,18 @@ Carver<Number> reader_of(const Number* state) {
 }
 
 template <typename Real>
-Gradients<Real> gradients_of(std::int64_t batch, std::int64_t width) {
+Gradients<Real> gradients_of(std::int64_t batch, std::int64_t hidden) {
   Gradients<Real> gradients{};
   gradients.batch = static_cast<int>(batch);
-  gradients.depth = static_cast<int>(width);
+  gradients.hidden = static_cast<int>(hidden);
   return gradients;
 }
 
 template <typename Real>
-Statistics<Real> statistics_of(std::int64_t batch, std::int64_t width) {
+Statistics<Real> statistics_of(std::int64_t batch, std::int64_t hidden) {
   Statistics<Real> strips{};
   strips.batch = static_cast<int>(batch);
-  strips.depth = static_cast<int>(width);
+  strips.hidden = static_cast<int>(hidden);
   return strips;
 }
 
@@ -157,7 +157,7 @@ void info_nce_forward(const InfoNceParams<Real>& params, Real* loss, Real* saved
   Carver<std::int32_t> indices(nullptr);
   const ScaledPair<Real> pair = info_nce_pair(params, carver, indices);
   pair.normalise(context.stream());
-  Statistics<Real> strips = statistics_of<Real>(params.batch, params.width);
+  Statistics<Real> strips = statistics_of<Real>(params.batch, params.hidden);
   pair.plan().add_strips(strips);
   similarity_statistics(strips, context.precision(), context.stream());
   Losses<Real> losses{};
@@ -174,10 +174,10 @@ void info_nce_backward(const InfoNceParams<Real>& params, const Real* saved,
   Carver<Real> carver = reader_of(saved);
   Carver<std::int32_t> indices(nullptr);
   const ScaledPair<Real> pair = info_nce_pair(params, carver, indices);
-  Gradients<Real> gradients = gradients_of<Real>(params.batch, params.width);
+  Gradients<Real> gradients = gradients_of<Real>(params.batch, params.hidden);
   gradients.upstream[0] = upstream.loss;
   if (params.cosine) {
-    Real* scratch = context.scratch<Real>(2 * params.batch * params.width);
+    Real* scratch = context.scratch<Real>(2 * params.batch * params.hidden);
     pair.backward(gradients, scratch, upstream.views, false, context.precision(), context.stream());
     return;
   }
@@ -201,7 +201,7 @@ void contrast_forward(const ContrastParams<Real>& params, const ContrastLosses<R
   Carver<Real> carver(values);
   Carver<std::int32_t> index_carver(indices);
   const ContrastParts<Real> parts(params, carver, index_carver);
-  Statistics<Real> strips = statistics_of<Real>(params.batch, params.width);
+  Statistics<Real> strips = statistics_of<Real>(params.batch, params.hidden);
   parts.meta.add_strips(strips);
   Losses<Real> sums{};
   sums.batch = static_cast<int>(params.batch);
@@ -224,7 +224,7 @@ void contrast_backward(const ContrastParams<Real>& params, const Real* values,
   Carver<Real> carver = reader_of(values);
   Carver<std::int32_t> index_carver = reader_of(indices);
   const ContrastParts<Real> parts(params, carver, index_carver);
-  Gradients<Real> gradients = gradients_of<Real>(params.batch, params.width);
+  Gradients<Real> gradients = gradients_of<Real>(params.batch, params.hidden);
   gradients.upstream[0] = upstream.cl1, gradients.upstream[1] = upstream.cl2;
   gradients.upstream[2] = upstream.regulariser;
   const bool dot_cl1 = parts.cl1 && !params.cosine;
@@ -237,7 +237,7 @@ void contrast_backward(const ContrastParams<Real>& params, const Real* values,
   }
   if (gradients.views > 0) similarity_gradients(gradients, context.precision(), context.stream());
   if (parts.cl1 && params.cosine) {
-    Real* scratch = context.scratch<Real>(2 * params.batch * params.width);
+    Real* scratch = context.scratch<Real>(2 * params.batch * params.hidden);
     parts.cl1->backward(gradients, scratch, {upstream.views[0], upstream.views[1]}, true,
                         context.precision(), context.stream());
   }

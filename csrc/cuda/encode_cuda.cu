@@ -80,8 +80,8 @@ class Forward {
     const Packed& packed = shape_.packed;
     embed(Embed<Real>{packed, weights_[kItemEmbedding], weights_[kPositionEmbedding],
                       shape_.classes, shape_.places, weights_[kEmbeddingNorm],
-                      weights_[kEmbeddingNormBias], shape_.depth, options_.eps,
-                      hidden(0, kSiteEmbedding), saved_.x, saved_.norm, saved_.sequence},
+                      weights_[kEmbeddingNormBias], shape_.hidden, options_.eps,
+                      hidden_dropout(0, kSiteEmbedding), saved_.x, saved_.norm, saved_.sequence},
           stream_);
     const Real* x = saved_.x;
     for (int layer = 0; layer + 1 < shape_.layers; ++layer) {
@@ -99,57 +99,57 @@ class Forward {
   }
 
  private:
-  Dropout hidden(int layer, DropoutSite site) const {
+  Dropout hidden_dropout(int layer, DropoutSite site) const {
     return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site);
   }
-  Dropout attention(int layer) const {
+  Dropout attention_dropout(int layer) const {
     return dropout_site(options_.attention_dropout, options_.seed, options_.update, layer,
                         kSiteAttention);
   }
 
   void full_attention(const Real* x, int layer, FullSaved<Real>& full) {
     const LayerPointers<const Real*> w(weights_, layer);
-    const int depth = shape_.depth;
+    const int hidden = shape_.hidden;
     Dense<Real> qkv =
-        one_dense(shape_.packed.tokens(), depth, depth, x, w[kQuery], w[kQueryBias], full.qkv);
+        one_dense(shape_.packed.tokens(), hidden, hidden, x, w[kQuery], w[kQueryBias], full.qkv);
     qkv.products = 3;
     qkv.listed = true;
     qkv.w[1] = w[kKey], qkv.w[2] = w[kValue];
     qkv.bias[1] = w[kKeyBias], qkv.bias[2] = w[kValueBias];
-    qkv.c[1] = full.qkv + depth, qkv.c[2] = full.qkv + 2 * depth;
-    qkv.c_stride = 3 * depth;
+    qkv.c[1] = full.qkv + hidden, qkv.c[2] = full.qkv + 2 * hidden;
+    qkv.c_stride = 3 * hidden;
     dense(qkv, precision_, stream_);
-    packed_attention(attention_job(shape_, full, attention(layer)), stream_);
+    packed_attention(attention_job(shape_, full, attention_dropout(layer)), stream_);
   }
 
   // Attention of the last tokens with absorbed keys and values; leaves block.context.
   void last_attention(const Real* x, int layer) {
     const LayerPointers<const Real*> w(weights_, layer);
     LastSaved<Real>& last = saved_.last;
-    const int depth = shape_.depth, heads = shape_.heads, size = depth / heads;
+    const int hidden = shape_.hidden, heads = shape_.heads, size = hidden / heads;
     const RowCount rows{shape_.packed.sequences, nullptr};
-    gather_last(shape_.packed, depth, x, last.rows, stream_);
-    dense(one_dense<Real>(rows, depth, depth, last.rows, w[kQuery], w[kQueryBias], last.query),
+    gather_last(shape_.packed, hidden, x, last.rows, stream_);
+    dense(one_dense<Real>(rows, hidden, hidden, last.rows, w[kQuery], w[kQueryBias], last.query),
           precision_, stream_);
     // u_h = W_k,h^T q_h; q . b_k is the same for every key and drops out of the softmax.
     DenseInputGradient<Real> absorb =
-        one_input_gradient<Real>(rows, size, depth, last.query, w[kKey], last.u);
+        one_input_gradient<Real>(rows, size, hidden, last.query, w[kKey], last.u);
     absorb.products = heads;
-    absorb.a_stride = depth;
-    absorb.c_stride = static_cast<std::int64_t>(heads) * depth;
+    absorb.a_stride = hidden;
+    absorb.c_stride = static_cast<std::int64_t>(heads) * hidden;
     absorb.a_step = size;
-    absorb.w_step = static_cast<std::int64_t>(size) * depth;
-    absorb.c_step = depth;
+    absorb.w_step = static_cast<std::int64_t>(size) * hidden;
+    absorb.c_step = hidden;
     dense_input_gradient(absorb, precision_, stream_);
-    last_token_attention(last_job(shape_, x, last, attention(layer)), stream_);
+    last_token_attention(last_job(shape_, x, last, attention_dropout(layer)), stream_);
     // context_h = W_v,h y_h + b_v,h mass_h.
-    Dense<Real> mix = one_dense<Real>(rows, depth, size, last.mixture, w[kValue], w[kValueBias],
+    Dense<Real> mix = one_dense<Real>(rows, hidden, size, last.mixture, w[kValue], w[kValueBias],
                                       last.block.context);
     mix.products = heads;
-    mix.a_stride = static_cast<std::int64_t>(heads) * depth;
-    mix.c_stride = depth;
-    mix.a_step = depth;
-    mix.w_step = static_cast<std::int64_t>(size) * depth;
+    mix.a_stride = static_cast<std::int64_t>(heads) * hidden;
+    mix.c_stride = hidden;
+    mix.a_step = hidden;
+    mix.w_step = static_cast<std::int64_t>(size) * hidden;
     mix.bias_step = mix.c_step = size;
     mix.bias_scale = last.mass;
     dense(mix, precision_, stream_);
@@ -158,25 +158,27 @@ class Forward {
   // Output projection, residual, norm, feed-forward, residual, norm.
   void after_attention(const Rows& rows, const Real* x, int layer, BlockSaved<Real>& block) {
     const LayerPointers<const Real*> w(weights_, layer);
-    const int depth = shape_.depth, inner = shape_.inner;
-    dense(one_dense<Real>(rows.count, depth, depth, block.context, w[kOutput], w[kOutputBias],
+    const int hidden = shape_.hidden, inner = shape_.inner;
+    dense(one_dense<Real>(rows.count, hidden, hidden, block.context, w[kOutput], w[kOutputBias],
                           saved_.sublayer),
           precision_, stream_);
-    residual_norm(ResidualNorm<Real>{rows, depth, x, saved_.sublayer, w[kAttentionNorm],
-                                     w[kAttentionNormBias], options_.eps,
-                                     hidden(layer, kSiteAttentionOutput), block.x1, block.norm1},
-                  stream_);
-    Dense<Real> feed =
-        one_dense<Real>(rows.count, depth, inner, block.x1, w[kInner], w[kInnerBias], block.active);
+    residual_norm(
+        ResidualNorm<Real>{rows, hidden, x, saved_.sublayer, w[kAttentionNorm],
+                           w[kAttentionNormBias], options_.eps,
+                           hidden_dropout(layer, kSiteAttentionOutput), block.x1, block.norm1},
+        stream_);
+    Dense<Real> feed = one_dense<Real>(rows.count, hidden, inner, block.x1, w[kInner],
+                                       w[kInnerBias], block.active);
     feed.pre = block.pre;
     dense(feed, precision_, stream_);
-    dense(one_dense<Real>(rows.count, inner, depth, block.active, w[kOuter], w[kOuterBias],
+    dense(one_dense<Real>(rows.count, inner, hidden, block.active, w[kOuter], w[kOuterBias],
                           saved_.sublayer),
           precision_, stream_);
-    residual_norm(ResidualNorm<Real>{rows, depth, block.x1, saved_.sublayer, w[kFeedForwardNorm],
-                                     w[kFeedForwardNormBias], options_.eps,
-                                     hidden(layer, kSiteFeedForward), block.out, block.norm2},
-                  stream_);
+    residual_norm(
+        ResidualNorm<Real>{rows, hidden, block.x1, saved_.sublayer, w[kFeedForwardNorm],
+                           w[kFeedForwardNormBias], options_.eps,
+                           hidden_dropout(layer, kSiteFeedForward), block.out, block.norm2},
+        stream_);
   }
 
  public:
@@ -187,11 +189,11 @@ class Forward {
             packed.capacity,
             packed.sequences,
             shape.heads,
-            shape.depth / shape.heads,
+            shape.hidden / shape.heads,
             full.qkv,
-            full.qkv + shape.depth,
-            full.qkv + 2 * shape.depth,
-            3 * static_cast<std::int64_t>(shape.depth),
+            full.qkv + shape.hidden,
+            full.qkv + 2 * shape.hidden,
+            3 * static_cast<std::int64_t>(shape.hidden),
             nullptr,
             packed.items,
             dropout,
@@ -200,7 +202,7 @@ class Forward {
   }
   static LastToken<Real> last_job(const EncodeShape& shape, const Real* x,
                                   const LastSaved<Real>& last, const Dropout& dropout) {
-    return {shape.packed, shape.heads, shape.depth,  x,        last.u, dropout,
+    return {shape.packed, shape.heads, shape.hidden, x,        last.u, dropout,
             last.scores,  last.lse,    last.mixture, last.mass};
   }
 
@@ -243,11 +245,11 @@ class WeightWork {
   }
 
   // A LayerNorm's partial sums, [splits, 2, D], filled by norm_backward.
-  Real* add_norm(const RowCount& rows, int depth, Real* weight, Real* bias) {
+  Real* add_norm(const RowCount& rows, int hidden, Real* weight, Real* bias) {
     const int split = norm_split_rows(rows.capacity);
-    Real* partial = partials_.take(splits_of(rows.capacity, split) * 2 * depth);
-    later_.push_back({partial, 2 * depth, depth, rows, split, weight});
-    later_.push_back({partial + depth, 2 * depth, depth, rows, split, bias});
+    Real* partial = partials_.take(splits_of(rows.capacity, split) * 2 * hidden);
+    later_.push_back({partial, 2 * hidden, hidden, rows, split, weight});
+    later_.push_back({partial + hidden, 2 * hidden, hidden, rows, split, bias});
     return partial;
   }
 
@@ -312,15 +314,15 @@ class Backward {
     // The embedding: dropout after its LayerNorm, then sums over the tokens of an item or position.
     Real* grad_tokens = scratch_.residual1;
     norm_backward(
-        NormBackward<Real>{tokens, shape_.depth, scratch_.grad_out, weights_[kEmbeddingNorm],
-                           saved_.norm, hidden(0, kSiteEmbedding), true, grad_tokens, nullptr,
-                           norm_split_rows(packed.capacity),
-                           work_.add_norm(packed.tokens(), shape_.depth, grads_[kEmbeddingNorm],
+        NormBackward<Real>{tokens, shape_.hidden, scratch_.grad_out, weights_[kEmbeddingNorm],
+                           saved_.norm, hidden_dropout(0, kSiteEmbedding), true, grad_tokens,
+                           nullptr, norm_split_rows(packed.capacity),
+                           work_.add_norm(packed.tokens(), shape_.hidden, grads_[kEmbeddingNorm],
                                           grads_[kEmbeddingNormBias])},
         stream_);
-    item_gradient(packed, shape_.depth, shape_.classes, grad_tokens, tokens_.keys, tokens_.order,
+    item_gradient(packed, shape_.hidden, shape_.classes, grad_tokens, tokens_.keys, tokens_.order,
                   grads_[kItemEmbedding], stream_);
-    position_gradient(packed, shape_.depth, shape_.places, grad_tokens, grads_[kPositionEmbedding],
+    position_gradient(packed, shape_.hidden, shape_.places, grad_tokens, grads_[kPositionEmbedding],
                       stream_);
     work_.finish();
     if (carver_.used() > scratch_size<Real>(shape_)) {
@@ -329,10 +331,10 @@ class Backward {
   }
 
  private:
-  Dropout hidden(int layer, DropoutSite site) const {
+  Dropout hidden_dropout(int layer, DropoutSite site) const {
     return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site);
   }
-  Dropout attention(int layer) const {
+  Dropout attention_dropout(int layer) const {
     return dropout_site(options_.attention_dropout, options_.seed, options_.update, layer,
                         kSiteAttention);
   }
@@ -348,35 +350,35 @@ class Backward {
     const LayerPointers<Real*> g(grads_, layer);
     const BlockGradients<Real>& kept = scratch_.blocks[static_cast<std::size_t>(layer)];
     const RowCount& count = rows.count;
-    const int depth = shape_.depth, inner = shape_.inner;
+    const int hidden = shape_.hidden, inner = shape_.inner;
     const int split = norm_split_rows(count.capacity);
     norm_backward(
         NormBackward<Real>{
-            rows, depth, grad, w[kFeedForwardNorm], saved.norm2, hidden(layer, kSiteFeedForward),
-            false, scratch_.residual2, kept.outer, split,
-            work_.add_norm(count, depth, g[kFeedForwardNorm], g[kFeedForwardNormBias])},
+            rows, hidden, grad, w[kFeedForwardNorm], saved.norm2,
+            hidden_dropout(layer, kSiteFeedForward), false, scratch_.residual2, kept.outer, split,
+            work_.add_norm(count, hidden, g[kFeedForwardNorm], g[kFeedForwardNormBias])},
         stream_);
     DenseInputGradient<Real> active =
-        one_input_gradient<Real>(count, depth, inner, kept.outer, w[kOuter], kept.inner);
+        one_input_gradient<Real>(count, hidden, inner, kept.outer, w[kOuter], kept.inner);
     active.pre = saved.pre;
     dense_input_gradient(active, precision_, stream_);
     DenseInputGradient<Real> x1 =
-        one_input_gradient<Real>(count, inner, depth, kept.inner, w[kInner], scratch_.grad_x1);
+        one_input_gradient<Real>(count, inner, hidden, kept.inner, w[kInner], scratch_.grad_x1);
     x1.add = scratch_.residual2;
     dense_input_gradient(x1, precision_, stream_);
     norm_backward(
-        NormBackward<Real>{rows, depth, scratch_.grad_x1, w[kAttentionNorm], saved.norm1,
-                           hidden(layer, kSiteAttentionOutput), false, scratch_.residual1,
+        NormBackward<Real>{rows, hidden, scratch_.grad_x1, w[kAttentionNorm], saved.norm1,
+                           hidden_dropout(layer, kSiteAttentionOutput), false, scratch_.residual1,
                            kept.attended, split,
-                           work_.add_norm(count, depth, g[kAttentionNorm], g[kAttentionNormBias])},
+                           work_.add_norm(count, hidden, g[kAttentionNorm], g[kAttentionNormBias])},
         stream_);
     dense_input_gradient(
-        one_input_gradient<Real>(count, depth, depth, kept.attended, w[kOutput], grad_context),
+        one_input_gradient<Real>(count, hidden, hidden, kept.attended, w[kOutput], grad_context),
         precision_, stream_);
-    work_.add(count, kept.outer, depth, depth, saved.active, inner, inner, g[kOuter],
+    work_.add(count, kept.outer, hidden, hidden, saved.active, inner, inner, g[kOuter],
               g[kOuterBias]);
-    work_.add(count, kept.inner, inner, inner, saved.x1, depth, depth, g[kInner], g[kInnerBias]);
-    work_.add(count, kept.attended, depth, depth, saved.context, depth, depth, g[kOutput],
+    work_.add(count, kept.inner, inner, inner, saved.x1, hidden, hidden, g[kInner], g[kInnerBias]);
+    work_.add(count, kept.attended, hidden, hidden, saved.context, hidden, hidden, g[kOutput],
               g[kOutputBias]);
   }
 
@@ -389,49 +391,49 @@ class Backward {
     const Packed& packed = shape_.packed;
     const RowCount count{packed.sequences, nullptr};
     const Rows rows{count, packed.offsets, nullptr, packed.capacity};
-    const int depth = shape_.depth, heads = shape_.heads, size = depth / heads;
-    const std::int64_t wide = static_cast<std::int64_t>(heads) * depth;
-    const std::int64_t head_weights = static_cast<std::int64_t>(size) * depth;
+    const int hidden = shape_.hidden, heads = shape_.heads, size = hidden / heads;
+    const std::int64_t wide = static_cast<std::int64_t>(heads) * hidden;
+    const std::int64_t head_weights = static_cast<std::int64_t>(size) * hidden;
     after_attention(rows, grad_h_, layer, last.block, scratch_.last_context);
 
     DenseInputGradient<Real> mixture = one_input_gradient<Real>(
-        count, size, depth, scratch_.last_context, w[kValue], scratch_.grad_mixture);
+        count, size, hidden, scratch_.last_context, w[kValue], scratch_.grad_mixture);
     mixture.products = heads;
-    mixture.a_stride = depth;
+    mixture.a_stride = hidden;
     mixture.c_stride = wide;
     mixture.a_step = size;
     mixture.w_step = head_weights;
-    mixture.c_step = depth;
+    mixture.c_step = hidden;
     dense_input_gradient(mixture, precision_, stream_);
     last_token_attention_backward(
         LastTokenBackward<Real>{
-            Forward<Real>::last_job(shape_, input_of(layer), last, attention(layer)),
+            Forward<Real>::last_job(shape_, input_of(layer), last, attention_dropout(layer)),
             scratch_.grad_mixture, scratch_.last_context, w[kValueBias], scratch_.grad_scores,
             scratch_.dropped, scratch_.grad_u, scratch_.grad_out},
         stream_);
     // u_h = W_k,h^T q_h, so dq_h = W_k,h du_h and dW_k,h = q_h du_h^T.
-    Dense<Real> query =
-        one_dense<Real>(count, depth, size, scratch_.grad_u, w[kKey], nullptr, scratch_.grad_query);
+    Dense<Real> query = one_dense<Real>(count, hidden, size, scratch_.grad_u, w[kKey], nullptr,
+                                        scratch_.grad_query);
     query.products = heads;
     query.a_stride = wide;
-    query.c_stride = depth;
-    query.a_step = depth;
+    query.c_stride = hidden;
+    query.a_step = hidden;
     query.w_step = head_weights;
     query.c_step = size;
     dense(query, precision_, stream_);
     DenseInputGradient<Real> input = one_input_gradient<Real>(
-        count, depth, depth, scratch_.grad_query, w[kQuery], scratch_.grad_rows);
+        count, hidden, hidden, scratch_.grad_query, w[kQuery], scratch_.grad_rows);
     input.add = scratch_.residual1;
     dense_input_gradient(input, precision_, stream_);
-    add_to_last(packed, depth, scratch_.grad_rows, scratch_.grad_out, stream_);
+    add_to_last(packed, hidden, scratch_.grad_rows, scratch_.grad_out, stream_);
 
-    work_.add(count, scratch_.grad_query, depth, depth, last.rows, depth, depth, g[kQuery],
+    work_.add(count, scratch_.grad_query, hidden, hidden, last.rows, hidden, hidden, g[kQuery],
               g[kQueryBias]);
     for (int head = 0; head < heads; ++head) {
-      work_.add(count, last.query + head * size, depth, size, scratch_.grad_u + head * depth, wide,
-                depth, g[kKey] + head * head_weights, nullptr);
-      work_.add(count, scratch_.last_context + head * size, depth, size,
-                last.mixture + head * depth, wide, depth, g[kValue] + head * head_weights,
+      work_.add(count, last.query + head * size, hidden, size, scratch_.grad_u + head * hidden,
+                wide, hidden, g[kKey] + head * head_weights, nullptr);
+      work_.add(count, scratch_.last_context + head * size, hidden, size,
+                last.mixture + head * hidden, wide, hidden, g[kValue] + head * head_weights,
                 g[kValueBias] + head * size, last.mass + head, heads);
     }
   }
@@ -442,26 +444,27 @@ class Backward {
     const LayerPointers<Real*> g(grads_, layer);
     const FullSaved<Real>& full = saved_.full[static_cast<std::size_t>(layer)];
     Real* grad_qkv = scratch_.grad_qkv[static_cast<std::size_t>(layer)];
-    const int depth = shape_.depth;
+    const int hidden = shape_.hidden;
     after_attention(rows, scratch_.grad_out, layer, full.block, scratch_.grad_context);
     packed_attention_backward(
-        AttentionBackward<Real>{Forward<Real>::attention_job(shape_, full, attention(layer)),
-                                scratch_.grad_context, scratch_.delta, grad_qkv, grad_qkv + depth,
-                                grad_qkv + 2 * depth, 3 * static_cast<std::int64_t>(depth)},
+        AttentionBackward<Real>{
+            Forward<Real>::attention_job(shape_, full, attention_dropout(layer)),
+            scratch_.grad_context, scratch_.delta, grad_qkv, grad_qkv + hidden,
+            grad_qkv + 2 * hidden, 3 * static_cast<std::int64_t>(hidden)},
         stream_);
-    DenseInputGradient<Real> input =
-        one_input_gradient<Real>(rows.count, depth, depth, grad_qkv, w[kQuery], scratch_.grad_out);
+    DenseInputGradient<Real> input = one_input_gradient<Real>(rows.count, hidden, hidden, grad_qkv,
+                                                              w[kQuery], scratch_.grad_out);
     input.terms = 3;
-    input.a[1] = grad_qkv + depth, input.a[2] = grad_qkv + 2 * depth;
+    input.a[1] = grad_qkv + hidden, input.a[2] = grad_qkv + 2 * hidden;
     input.w[1] = w[kKey], input.w[2] = w[kValue];
-    input.a_stride = 3 * depth;
+    input.a_stride = 3 * hidden;
     input.add = scratch_.residual1;
     dense_input_gradient(input, precision_, stream_);
     Real* const grads[3] = {g[kQuery], g[kKey], g[kValue]};
     Real* const bias_grads[3] = {g[kQueryBias], g[kKeyBias], g[kValueBias]};
     for (int i = 0; i < 3; ++i) {
-      work_.add(rows.count, grad_qkv + i * depth, 3 * depth, depth, input_of(layer), depth, depth,
-                grads[i], bias_grads[i]);
+      work_.add(rows.count, grad_qkv + i * hidden, 3 * hidden, hidden, input_of(layer), hidden,
+                hidden, grads[i], bias_grads[i]);
     }
   }
 

@@ -14,14 +14,14 @@ namespace mclrec::cuda {
 struct EncodeShape {
   Packed packed;
   std::int64_t classes, places;  // V, P
-  int depth, inner;              // D, F
+  int hidden, inner;             // D, F
   int heads, layers;
 
   EncodeShape(const EncodeSizes& sizes, const EncodeBatch& batch)
       : packed{batch.items, batch.positions, batch.offsets, sizes.capacity, sizes.sequences},
         classes(sizes.items),
         places(sizes.positions),
-        depth(static_cast<int>(sizes.hidden)),
+        hidden(static_cast<int>(sizes.hidden)),
         inner(static_cast<int>(sizes.inner)),
         heads(static_cast<int>(sizes.heads)),
         layers(static_cast<int>(sizes.layers)) {}
@@ -69,43 +69,43 @@ struct EncodeSaved {
 };
 
 template <typename Real>
-BlockSaved<Real> carve_block(Carver<Real>& carver, std::int64_t rows, int depth, int inner) {
+BlockSaved<Real> carve_block(Carver<Real>& carver, std::int64_t rows, int hidden, int inner) {
   BlockSaved<Real> block;
-  block.context = carver.take(rows * depth);
-  block.norm1 = {carver.take(rows * depth), carver.take(rows)};
-  block.x1 = carver.take(rows * depth);
+  block.context = carver.take(rows * hidden);
+  block.norm1 = {carver.take(rows * hidden), carver.take(rows)};
+  block.x1 = carver.take(rows * hidden);
   block.pre = carver.take(rows * inner);
   block.active = carver.take(rows * inner);
-  block.norm2 = {carver.take(rows * depth), carver.take(rows)};
-  block.out = carver.take(rows * depth);
+  block.norm2 = {carver.take(rows * hidden), carver.take(rows)};
+  block.out = carver.take(rows * hidden);
   return block;
 }
 
 template <typename Real>
 EncodeSaved<Real> carve_saved(const EncodeShape& shape, Carver<Real>& carver) {
   const std::int64_t tokens = shape.packed.capacity, sequences = shape.packed.sequences;
-  const int depth = shape.depth, heads = shape.heads;
+  const int hidden = shape.hidden, heads = shape.heads;
   EncodeSaved<Real> saved;
   saved.sequence = reinterpret_cast<std::int32_t*>(carver.take(tokens));
-  saved.norm = {carver.take(tokens * depth), carver.take(tokens)};
-  saved.x = carver.take(tokens * depth);
-  saved.sublayer = carver.take(std::max(tokens, sequences) * depth);
+  saved.norm = {carver.take(tokens * hidden), carver.take(tokens)};
+  saved.x = carver.take(tokens * hidden);
+  saved.sublayer = carver.take(std::max(tokens, sequences) * hidden);
   for (int layer = 0; layer + 1 < shape.layers; ++layer) {
     FullSaved<Real> full;
-    full.qkv = carver.take(3 * tokens * depth);
+    full.qkv = carver.take(3 * tokens * hidden);
     full.lse = carver.take(tokens * heads);
-    full.block = carve_block(carver, tokens, depth, shape.inner);
+    full.block = carve_block(carver, tokens, hidden, shape.inner);
     saved.full.push_back(full);
   }
   LastSaved<Real>& last = saved.last;
-  last.rows = carver.take(sequences * depth);
-  last.query = carver.take(sequences * depth);
-  last.u = carver.take(sequences * heads * depth);
+  last.rows = carver.take(sequences * hidden);
+  last.query = carver.take(sequences * hidden);
+  last.u = carver.take(sequences * heads * hidden);
   last.scores = carver.take(tokens * heads);
   last.lse = carver.take(sequences * heads);
-  last.mixture = carver.take(sequences * heads * depth);
+  last.mixture = carver.take(sequences * heads * hidden);
   last.mass = carver.take(sequences * heads);
-  last.block = carve_block(carver, sequences, depth, shape.inner);
+  last.block = carve_block(carver, sequences, hidden, shape.inner);
   return saved;
 }
 
@@ -154,35 +154,35 @@ template <typename Real>
 EncodeScratch<Real> carve_scratch(const EncodeShape& shape, Carver<Real>& carver) {
   const std::int64_t tokens = shape.packed.capacity, sequences = shape.packed.sequences;
   const std::int64_t rows = std::max(tokens, sequences);
-  const int depth = shape.depth, heads = shape.heads;
-  EncodeScratch<Real> scratch{carver.take(rows * depth),
-                              carver.take(rows * depth),
-                              carver.take(rows * depth),
-                              carver.take(rows * depth),
-                              carver.take(rows * depth),
+  const int hidden = shape.hidden, heads = shape.heads;
+  EncodeScratch<Real> scratch{carver.take(rows * hidden),
+                              carver.take(rows * hidden),
+                              carver.take(rows * hidden),
+                              carver.take(rows * hidden),
+                              carver.take(rows * hidden),
                               {},
                               {},
                               carver.take(tokens * heads),
-                              carver.take(sequences * depth),
-                              carver.take(sequences * heads * depth),
-                              carver.take(sequences * heads * depth),
-                              carver.take(sequences * depth),
-                              carver.take(sequences * depth),
+                              carver.take(sequences * hidden),
+                              carver.take(sequences * heads * hidden),
+                              carver.take(sequences * heads * hidden),
+                              carver.take(sequences * hidden),
+                              carver.take(sequences * hidden),
                               carver.take(tokens * heads),
                               carver.take(tokens * heads)};
   for (int layer = 0; layer < shape.layers; ++layer) {
     const bool last = layer + 1 == shape.layers;
     const std::int64_t count = last ? sequences : tokens;
-    scratch.blocks.push_back(
-        {carver.take(count * depth), carver.take(count * shape.inner), carver.take(count * depth)});
-    if (!last) scratch.grad_qkv.push_back(carver.take(3 * tokens * depth));
+    scratch.blocks.push_back({carver.take(count * hidden), carver.take(count * shape.inner),
+                              carver.take(count * hidden)});
+    if (!last) scratch.grad_qkv.push_back(carver.take(3 * tokens * hidden));
   }
   return scratch;
 }
 
 // Partial sums: of a layer's weights about 4 D D + 2 D F (and biases), of its LayerNorms 4 D.
 inline std::int64_t partial_numbers(const EncodeShape& shape) {
-  const std::int64_t d = shape.depth, f = shape.inner;
+  const std::int64_t d = shape.hidden, f = shape.inner;
   const std::int64_t weights = 4 * (d * d + d) + (d * f + f) + (f * d + d) + 64 * (shape.heads + 8);
   std::int64_t total = 0;
   for (int layer = 0; layer < shape.layers; ++layer) {

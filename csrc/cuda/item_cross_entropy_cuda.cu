@@ -10,12 +10,12 @@ template <typename Product>
 void run(const ItemCrossEntropyParams<typename Product::Real>& params, Context& context) {
   using Real = typename Product::Real;
   const auto stream = static_cast<cudaStream_t>(context.stream());
-  const std::int64_t batch = params.rows, numbers = params.rows * params.width;
-  const int depth = static_cast<int>(params.width);
+  const std::int64_t batch = params.rows, numbers = params.rows * params.hidden;
+  const int hidden = static_cast<int>(params.hidden);
   const Splits splits = strip_splits(batch, params.classes);
   const auto strips = carve_from<Real>(context, [&](Carver<Real>& carver) {
-    return ItemStrips<Real>{matrix_of(params.h, batch, depth, depth),
-                            matrix_of(params.items, params.classes, depth, depth),
+    return ItemStrips<Real>{matrix_of(params.h, batch, hidden, hidden),
+                            matrix_of(params.items, params.classes, hidden, hidden),
                             params.targets,
                             splits,
                             carver.take(splits.count * batch),
@@ -25,8 +25,8 @@ void run(const ItemCrossEntropyParams<typename Product::Real>& params, Context& 
                             carver.take(batch),
                             carver.take(params.grad_h == nullptr ? 0 : splits.count * numbers)};
   });
-  const std::size_t bytes = strip_shared_bytes<Real>(depth);
-  const unsigned row_tiles = blocks_for(batch, kTile), pieces = blocks_for(depth, kTile);
+  const std::size_t bytes = strip_shared_bytes<Real>(hidden);
+  const unsigned row_tiles = blocks_for(batch, kTile), pieces = blocks_for(hidden, kTile);
   const unsigned count = static_cast<unsigned>(splits.count);
   launch({dim3(row_tiles, count), kTileThreads, bytes, stream}, item_statistics_kernel<Product>,
          strips);

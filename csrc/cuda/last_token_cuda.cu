@@ -1,4 +1,4 @@
-// Launchers of last_token_kernel.cuh; a row's width picks how many numbers a lane holds.
+// Launchers of last_token_kernel.cuh; the hidden size picks how many numbers a lane holds.
 #include <type_traits>
 
 #include "last_token_kernel.cuh"
@@ -7,10 +7,10 @@ namespace mclrec::cuda {
 namespace {
 
 template <typename Real, typename Run>
-void by_width(int depth, Run&& run) {
+void by_width(int hidden, Run&& run) {
   if constexpr (!kWidestOnly<Real>) {
-    if (depth <= 64) return run(std::integral_constant<int, 2>());
-    if (depth <= 128) return run(std::integral_constant<int, 4>());
+    if (hidden <= 64) return run(std::integral_constant<int, 2>());
+    if (hidden <= 128) return run(std::integral_constant<int, 4>());
   }
   run(std::integral_constant<int, 16>());
 }
@@ -22,7 +22,7 @@ cudaStream_t on(void* stream) { return static_cast<cudaStream_t>(stream); }
 template <typename Real>
 void last_token_attention(const LastToken<Real>& job, void* stream) {
   const std::int64_t pairs = job.packed.sequences * job.heads;
-  by_width<Real>(job.depth, [&](auto parts) {
+  by_width<Real>(job.hidden, [&](auto parts) {
     launch({blocks_for(pairs, kLastWarps), kLastThreads, 0, on(stream)},
            last_token_kernel<Real, decltype(parts)::value>, job);
   });
@@ -30,22 +30,22 @@ void last_token_attention(const LastToken<Real>& job, void* stream) {
 
 template <typename Real>
 void last_token_attention_backward(const LastTokenBackward<Real>& job, void* stream) {
-  by_width<Real>(job.forward.depth, [&](auto parts) {
+  by_width<Real>(job.forward.hidden, [&](auto parts) {
     launch({blocks_for(job.forward.packed.sequences, 1), kLastThreads, 0, on(stream)},
            last_token_backward_kernel<Real, decltype(parts)::value>, job);
   });
 }
 
 template <typename Real>
-void gather_last(const Packed& packed, int depth, const Real* x, Real* rows, void* stream) {
-  launch({blocks_for(packed.sequences * depth, kLastThreads), kLastThreads, 0, on(stream)},
-         last_rows_kernel<Real, false>, packed, depth, const_cast<Real*>(x), rows);
+void gather_last(const Packed& packed, int hidden, const Real* x, Real* rows, void* stream) {
+  launch({blocks_for(packed.sequences * hidden, kLastThreads), kLastThreads, 0, on(stream)},
+         last_rows_kernel<Real, false>, packed, hidden, const_cast<Real*>(x), rows);
 }
 
 template <typename Real>
-void add_to_last(const Packed& packed, int depth, const Real* rows, Real* x, void* stream) {
-  launch({blocks_for(packed.sequences * depth, kLastThreads), kLastThreads, 0, on(stream)},
-         last_rows_kernel<Real, true>, packed, depth, x, const_cast<Real*>(rows));
+void add_to_last(const Packed& packed, int hidden, const Real* rows, Real* x, void* stream) {
+  launch({blocks_for(packed.sequences * hidden, kLastThreads), kLastThreads, 0, on(stream)},
+         last_rows_kernel<Real, true>, packed, hidden, x, const_cast<Real*>(rows));
 }
 
 void token_keys(const Packed& packed, std::int64_t classes, std::int32_t* keys, void* stream) {
@@ -54,29 +54,29 @@ void token_keys(const Packed& packed, std::int64_t classes, std::int32_t* keys, 
 }
 
 template <typename Real>
-void item_gradient(const Packed& packed, int depth, std::int64_t classes, const Real* grad_x,
+void item_gradient(const Packed& packed, int hidden, std::int64_t classes, const Real* grad_x,
                    const std::int32_t* sorted_keys, const std::int64_t* order, Real* grad_table,
                    void* stream) {
   const Launch shape({blocks_for(packed.capacity, kLastWarps), kLastThreads, 0, on(stream)});
-  by_width<Real>(depth, [&](auto parts) {
+  by_width<Real>(hidden, [&](auto parts) {
     constexpr int kParts = decltype(parts)::value;
     if (order == nullptr) {
-      launch(shape, item_gradient_scan_kernel<Real, kParts>, packed, depth, classes, grad_x,
+      launch(shape, item_gradient_scan_kernel<Real, kParts>, packed, hidden, classes, grad_x,
              grad_table);
     } else {
-      launch(shape, item_gradient_sorted_kernel<Real, kParts>, packed.capacity, depth, grad_x,
+      launch(shape, item_gradient_sorted_kernel<Real, kParts>, packed.capacity, hidden, grad_x,
              sorted_keys, order, grad_table);
     }
   });
 }
 
 template <typename Real>
-void position_gradient(const Packed& packed, int depth, std::int64_t places, const Real* grad_x,
+void position_gradient(const Packed& packed, int hidden, std::int64_t places, const Real* grad_x,
                        Real* grad_table, void* stream) {
-  const std::size_t bytes = static_cast<std::size_t>(kPositionWarps * depth) * sizeof(Real);
-  by_width<Real>(depth, [&](auto parts) {
+  const std::size_t bytes = static_cast<std::size_t>(kPositionWarps * hidden) * sizeof(Real);
+  by_width<Real>(hidden, [&](auto parts) {
     launch({blocks_for(places, 1), kPositionThreads, bytes, on(stream)},
-           position_gradient_kernel<Real, decltype(parts)::value>, packed, depth, places, grad_x,
+           position_gradient_kernel<Real, decltype(parts)::value>, packed, hidden, places, grad_x,
            grad_table);
   });
 }

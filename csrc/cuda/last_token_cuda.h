@@ -13,9 +13,9 @@ namespace mclrec::cuda {
 template <typename Real>
 struct LastToken {
   Packed packed;
-  int heads, depth;  // H, D
-  const Real* x;     // [T, D]
-  const Real* u;     // [S, H, D] absorbed queries
+  int heads, hidden;  // H, D
+  const Real* x;      // [T, D]
+  const Real* u;      // [S, H, D] absorbed queries
   Dropout dropout;
   Real* scores;   // [T, H] scaled scores
   Real* lse;      // [S, H]
@@ -42,9 +42,9 @@ void last_token_attention_backward(const LastTokenBackward<Real>& job, void* str
 
 // rows[s] = x[last token of s], and x[last token of s] += rows[s]. x [T, D], rows [S, D].
 template <typename Real>
-void gather_last(const Packed& packed, int depth, const Real* x, Real* rows, void* stream);
+void gather_last(const Packed& packed, int hidden, const Real* x, Real* rows, void* stream);
 template <typename Real>
-void add_to_last(const Packed& packed, int depth, const Real* rows, Real* x, void* stream);
+void add_to_last(const Packed& packed, int hidden, const Real* rows, Real* x, void* stream);
 
 // Above this many tokens the tokens are sorted by item first; see item_gradient.
 inline constexpr std::int64_t kItemScanTokens =
@@ -61,13 +61,13 @@ void token_keys(const Packed& packed, std::int64_t classes, std::int32_t* keys, 
 // do not occur are not touched, nor is row 0. Without `order`, each item's first token looks for
 // the others; with it (tokens sorted by key, stably, and the sorted keys) it finds them beside it.
 template <typename Real>
-void item_gradient(const Packed& packed, int depth, std::int64_t classes, const Real* grad_x,
+void item_gradient(const Packed& packed, int hidden, std::int64_t classes, const Real* grad_x,
                    const std::int32_t* sorted_keys, const std::int64_t* order, Real* grad_table,
                    void* stream);
 
 // grad_table[p] = sum over tokens at position p of grad_x; all P rows are written.
 template <typename Real>
-void position_gradient(const Packed& packed, int depth, std::int64_t places, const Real* grad_x,
+void position_gradient(const Packed& packed, int hidden, std::int64_t places, const Real* grad_x,
                        Real* grad_table, void* stream);
 
 }  // namespace mclrec::cuda

@@ -41,7 +41,7 @@ struct LastSite {
     return j < n && job.packed.items[begin + j] != 0;
   }
   __device__ __forceinline__ const Real* token(int j) const {
-    return job.x + (begin + j) * job.depth;
+    return job.x + (begin + j) * job.hidden;
   }
   __device__ __forceinline__ std::int64_t pair(int head) const {
     return static_cast<std::int64_t>(sequence) * job.heads + head;
@@ -61,16 +61,16 @@ template <typename Real, int kParts>
 __global__ void __launch_bounds__(kLastThreads) last_token_kernel(LastToken<Real> job) {
   const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * kLastWarps + warp_index();
   if (pair >= job.packed.sequences * job.heads) return;
-  const int head = static_cast<int>(pair % job.heads), depth = job.depth;
+  const int head = static_cast<int>(pair % job.heads), hidden = job.hidden;
   const LastSite<Real> site(job, pair / job.heads);
-  const Real scale = Real(1) / sqrt_of(static_cast<Real>(depth / job.heads));
+  const Real scale = Real(1) / sqrt_of(static_cast<Real>(hidden / job.heads));
   const Real drop_scale = static_cast<Real>(job.dropout.scale);
-  const Real* u = job.u + pair * depth;
+  const Real* u = job.u + pair * hidden;
 
   LogSumExp<Real> lse;
   for (int j = lane_index(); j < site.n; j += kWarpSize) {
     if (!site.visible(j)) continue;
-    const Real s = scale * dot_rows(u, site.token(j), depth, depth % 4 == 0);
+    const Real s = scale * dot_rows(u, site.token(j), hidden, hidden % 4 == 0);
     job.scores[site.scalar(j, head)] = s;
     lse.raise(s);
     lse.add(s);
@@ -94,11 +94,11 @@ __global__ void __launch_bounds__(kLastThreads) last_token_kernel(LastToken<Real
     }
     mass += p;
     for (int k = 0; k < kWarpSize && first + k < site.n; ++k) {
-      mixture.add(__shfl_sync(kFullWarp, p, k), site.token(first + k), depth);
+      mixture.add(__shfl_sync(kFullWarp, p, k), site.token(first + k), hidden);
     }
   }
   mass = group_sum<kWarpSize>(mass);
-  mixture.store(job.mixture + pair * depth, depth);
+  mixture.store(job.mixture + pair * hidden, hidden);
   if (lane_index() != 0) return;
   job.lse[pair] = total;
   job.mass[pair] = mass;
@@ -113,15 +113,15 @@ __global__ void __launch_bounds__(kLastThreads)
     last_token_backward_kernel(LastTokenBackward<Real> job) {
   const LastToken<Real>& forward = job.forward;
   const LastSite<Real> site(forward, blockIdx.x);
-  const int depth = forward.depth, size = depth / forward.heads;
+  const int hidden = forward.hidden, size = hidden / forward.heads;
   const Real scale = Real(1) / sqrt_of(static_cast<Real>(size));
   const Real drop_scale = static_cast<Real>(forward.dropout.scale);
 
   for (int head = warp_index(); head < forward.heads; head += kLastWarps) {
     const std::int64_t pair = site.pair(head);
-    const Real* grad_mixture = job.grad_mixture + pair * depth;
+    const Real* grad_mixture = job.grad_mixture + pair * hidden;
     const Real grad_mass =
-        warp_dot(job.grad_context + static_cast<std::int64_t>(site.sequence) * depth + head * size,
+        warp_dot(job.grad_context + static_cast<std::int64_t>(site.sequence) * hidden + head * size,
                  job.value_bias + head * size, size);
     const Real lse = forward.lse[pair];
     Real mean = Real(0);
@@ -131,7 +131,8 @@ __global__ void __launch_bounds__(kLastThreads)
       if (site.visible(j)) {
         p = exp_of(forward.scores[at] - lse);
         factor = site.kept(head, j) ? drop_scale : Real(0);
-        grad = factor * (dot_rows(grad_mixture, site.token(j), depth, depth % 4 == 0) + grad_mass);
+        grad =
+            factor * (dot_rows(grad_mixture, site.token(j), hidden, hidden % 4 == 0) + grad_mass);
       }
       mean += p * grad;
       job.grad_scores[at] = grad;
@@ -148,10 +149,10 @@ __global__ void __launch_bounds__(kLastThreads)
       }
       if (j < site.n) job.grad_scores[at] = score;
       for (int k = 0; k < kWarpSize && first + k < site.n; ++k) {
-        grad_u.add(__shfl_sync(kFullWarp, score, k), site.token(first + k), depth);
+        grad_u.add(__shfl_sync(kFullWarp, score, k), site.token(first + k), hidden);
       }
     }
-    grad_u.store(job.grad_u + pair * depth, depth);
+    grad_u.store(job.grad_u + pair * hidden, hidden);
   }
   __syncthreads();
 
@@ -159,10 +160,10 @@ __global__ void __launch_bounds__(kLastThreads)
     LaneVector<Real, kParts> grad_x;
     for (int head = 0; head < forward.heads; ++head) {
       const std::int64_t at = site.scalar(j, head), pair = site.pair(head);
-      grad_x.add(job.grad_scores[at], forward.u + pair * depth, depth);
-      grad_x.add(job.dropped[at], job.grad_mixture + pair * depth, depth);
+      grad_x.add(job.grad_scores[at], forward.u + pair * hidden, hidden);
+      grad_x.add(job.dropped[at], job.grad_mixture + pair * hidden, hidden);
     }
-    grad_x.store(job.grad_x + (site.begin + j) * depth, depth);
+    grad_x.store(job.grad_x + (site.begin + j) * hidden, hidden);
   }
 }
 
@@ -170,12 +171,12 @@ __global__ void __launch_bounds__(kLastThreads)
 
 template <typename Real, bool kAdd>
 __global__ void __launch_bounds__(kLastThreads)
-    last_rows_kernel(Packed packed, int depth, Real* x, Real* rows) {
+    last_rows_kernel(Packed packed, int hidden, Real* x, Real* rows) {
   const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kLastThreads + threadIdx.x;
-  if (index >= packed.sequences * depth) return;
-  const Span span = span_of(packed.offsets, packed.capacity, index / depth);
+  if (index >= packed.sequences * hidden) return;
+  const Span span = span_of(packed.offsets, packed.capacity, index / hidden);
   const std::int64_t token = span.end > 0 ? span.end - 1 : 0;
-  Real* element = x + token * depth + index % depth;
+  Real* element = x + token * hidden + index % hidden;
   if constexpr (kAdd) {
     // An empty sequence has no token of its own to add to.
     if (span.end > span.begin) *element += rows[index];
@@ -206,7 +207,7 @@ __global__ void __launch_bounds__(kKeyThreads)
 // A warp a token. Grid: tokens, kLastWarps a block.
 template <typename Real, int kParts>
 __global__ void __launch_bounds__(kLastThreads)
-    item_gradient_scan_kernel(Packed packed, int depth, std::int64_t classes, const Real* grad_x,
+    item_gradient_scan_kernel(Packed packed, int hidden, std::int64_t classes, const Real* grad_x,
                               Real* grad_table) {
   const int token = static_cast<int>(blockIdx.x) * kLastWarps + warp_index();
   const int tokens = live_rows(packed.tokens());
@@ -223,16 +224,16 @@ __global__ void __launch_bounds__(kLastThreads)
         __ballot_sync(kFullWarp, other >= token && other < tokens && packed.items[other] == key);
     for (; same != 0; same &= same - 1) {
       const std::int64_t at = first + __ffs(static_cast<int>(same)) - 1;
-      sum.add(Real(1), grad_x + at * depth, depth);
+      sum.add(Real(1), grad_x + at * hidden, hidden);
     }
   }
-  sum.store(grad_table + static_cast<std::int64_t>(key) * depth, depth);
+  sum.store(grad_table + static_cast<std::int64_t>(key) * hidden, hidden);
 }
 
 // A warp a place in the sorted order; the first of each item sums the item's tokens.
 template <typename Real, int kParts>
 __global__ void __launch_bounds__(kLastThreads)
-    item_gradient_sorted_kernel(std::int64_t capacity, int depth, const Real* grad_x,
+    item_gradient_sorted_kernel(std::int64_t capacity, int hidden, const Real* grad_x,
                                 const std::int32_t* sorted_keys, const std::int64_t* order,
                                 Real* grad_table) {
   const std::int64_t place = static_cast<std::int64_t>(blockIdx.x) * kLastWarps + warp_index();
@@ -241,9 +242,9 @@ __global__ void __launch_bounds__(kLastThreads)
   if (key == 0 || (place > 0 && sorted_keys[place - 1] == key)) return;
   LaneVector<Real, kParts> sum;
   for (std::int64_t i = place; i < capacity && sorted_keys[i] == key; ++i) {
-    sum.add(Real(1), grad_x + order[i] * depth, depth);
+    sum.add(Real(1), grad_x + order[i] * hidden, hidden);
   }
-  sum.store(grad_table + static_cast<std::int64_t>(key) * depth, depth);
+  sum.store(grad_table + static_cast<std::int64_t>(key) * hidden, hidden);
 }
 
 inline constexpr int kPositionThreads = 256;
@@ -252,7 +253,7 @@ inline constexpr int kPositionWarps = kPositionThreads / kWarpSize;
 // Grid: positions.
 template <typename Real, int kParts>
 __global__ void __launch_bounds__(kPositionThreads)
-    position_gradient_kernel(Packed packed, int depth, std::int64_t places, const Real* grad_x,
+    position_gradient_kernel(Packed packed, int hidden, std::int64_t places, const Real* grad_x,
                              Real* grad_table) {
   MCLREC_DYNAMIC_SHARED(Real, shared);  // [kPositionWarps][D]
   const int tokens = live_rows(packed.tokens());
@@ -266,15 +267,15 @@ __global__ void __launch_bounds__(kPositionThreads)
                                          static_cast<std::int64_t>(blockIdx.x);
     for (unsigned same = __ballot_sync(kFullWarp, here); same != 0; same &= same - 1) {
       const std::int64_t at = first + __ffs(static_cast<int>(same)) - 1;
-      sum.add(Real(1), grad_x + at * depth, depth);
+      sum.add(Real(1), grad_x + at * hidden, hidden);
     }
   }
-  sum.store(shared + warp_index() * depth, depth);
+  sum.store(shared + warp_index() * hidden, hidden);
   __syncthreads();
-  for (int d = static_cast<int>(threadIdx.x); d < depth; d += kPositionThreads) {
+  for (int d = static_cast<int>(threadIdx.x); d < hidden; d += kPositionThreads) {
     Real total = shared[d];
-    for (int w = 1; w < kPositionWarps; ++w) total += shared[w * depth + d];
-    grad_table[static_cast<std::int64_t>(blockIdx.x) * depth + d] = total;
+    for (int w = 1; w < kPositionWarps; ++w) total += shared[w * hidden + d];
+    grad_table[static_cast<std::int64_t>(blockIdx.x) * hidden + d] = total;
   }
 }
 

@@ -25,7 +25,7 @@ struct Embed {
   std::int64_t classes, places;    // V, P: indices outside are clamped
   const Real* weight;              // [D]
   const Real* bias;                // [D]
-  int depth;
+  int hidden;
   double eps;
   Dropout dropout;
   Real* out;  // [T, D]
@@ -37,7 +37,7 @@ struct Embed {
 template <typename Real>
 struct ResidualNorm {
   Rows rows;
-  int depth;
+  int hidden;
   const Real* x;  // [R, D]
   const Real* y;  // [R, D]
   const Real* weight;
@@ -53,7 +53,7 @@ struct ResidualNorm {
 template <typename Real>
 struct NormBackward {
   Rows rows;
-  int depth;
+  int hidden;
   const Real* grad;  // [R, D] gradient of the output
   const Real* weight;
   Normalised<Real> normalised;

@@ -20,7 +20,7 @@ inline constexpr int kNormThreads = 128;
 template <int kLanes>
 inline constexpr int kNormRows = kNormThreads / kLanes;
 
-// The numbers of a row this lane holds: kFours times four. `depth` numbers in all.
+// The numbers of a row this lane holds: kFours times four. `hidden` numbers in all.
 template <typename Real, int kLanes, int kFours>
 struct RowPart {
   Four<Real> part[kFours];
@@ -28,22 +28,22 @@ struct RowPart {
   static __device__ __forceinline__ int first(int i) {
     return (static_cast<int>(threadIdx.x) % kLanes + i * kLanes) * 4;
   }
-  __device__ __forceinline__ void load(const Real* row, int depth, bool wide) {
+  __device__ __forceinline__ void load(const Real* row, int hidden, bool wide) {
 #pragma unroll kUnroll < Real>
-    for (int i = 0; i < kFours; ++i) part[i] = load_row_four(row, first(i), depth, wide);
+    for (int i = 0; i < kFours; ++i) part[i] = load_row_four(row, first(i), hidden, wide);
   }
-  __device__ __forceinline__ void store(Real* row, int depth, bool wide) const {
+  __device__ __forceinline__ void store(Real* row, int hidden, bool wide) const {
 #pragma unroll kUnroll < Real>
-    for (int i = 0; i < kFours; ++i) store_row_four(row, first(i), depth, wide, part[i]);
+    for (int i = 0; i < kFours; ++i) store_row_four(row, first(i), hidden, wide, part[i]);
   }
   // Calls visit(number, its index in the row) for the numbers inside the row.
   template <typename Visit>
-  __device__ __forceinline__ void for_each(int depth, Visit&& visit) {
+  __device__ __forceinline__ void for_each(int hidden, Visit&& visit) {
 #pragma unroll kUnroll < Real>
     for (int i = 0; i < kFours; ++i) {
 #pragma unroll kUnroll < Real>
       for (int j = 0; j < 4; ++j) {
-        if (first(i) + j < depth) visit(part[i].v[j], first(i) + j);
+        if (first(i) + j < hidden) visit(part[i].v[j], first(i) + j);
       }
     }
   }
@@ -76,45 +76,45 @@ __device__ __forceinline__ Span span_of(const std::int32_t* offsets, std::int64_
   return {begin, end};
 }
 
-__device__ __forceinline__ RowAddress address_of(const Rows& rows, int row, int depth) {
+__device__ __forceinline__ RowAddress address_of(const Rows& rows, int row, int hidden) {
   const int sequence = rows.sequence == nullptr ? row : rows.sequence[row];
   const Span span = span_of(rows.offsets, rows.capacity, sequence);
   const int last = span.end > span.begin ? span.end - 1 - span.begin : 0;
   const int place = rows.sequence == nullptr ? last : row - span.begin;
   return {static_cast<std::uint32_t>(sequence),
           static_cast<std::uint64_t>(static_cast<std::uint32_t>(place)) *
-              static_cast<std::uint64_t>(depth)};
+              static_cast<std::uint64_t>(hidden)};
 }
 
 // x becomes (x - mean) / sd; returns 1 / sd. By the lanes of a row, with all lanes of the warp.
 template <typename Real, int kLanes, int kFours>
-__device__ __forceinline__ Real normalise(RowPart<Real, kLanes, kFours>& x, int depth, Real eps) {
-  const Real count = static_cast<Real>(depth);
+__device__ __forceinline__ Real normalise(RowPart<Real, kLanes, kFours>& x, int hidden, Real eps) {
+  const Real count = static_cast<Real>(hidden);
   Real sum = Real(0);
-  x.for_each(depth, [&](Real& v, int) { sum += v; });
+  x.for_each(hidden, [&](Real& v, int) { sum += v; });
   const Real mean = group_sum<kLanes>(sum) / count;
   Real square = Real(0);
-  x.for_each(depth, [&](Real& v, int) {
+  x.for_each(hidden, [&](Real& v, int) {
     v -= mean;
     square = fma_of(v, v, square);
   });
   const Real inverse = Real(1) / sqrt_of(group_sum<kLanes>(square) / count + eps);
-  x.for_each(depth, [&](Real& v, int) { v *= inverse; });
+  x.for_each(hidden, [&](Real& v, int) { v *= inverse; });
   return inverse;
 }
 
 template <typename Real>
-__device__ __forceinline__ bool vectors_are_wide(const Real* a, const Real* b, int depth) {
-  return depth % 4 == 0 && reinterpret_cast<std::uintptr_t>(a) % 16 == 0 &&
+__device__ __forceinline__ bool vectors_are_wide(const Real* a, const Real* b, int hidden) {
+  return hidden % 4 == 0 && reinterpret_cast<std::uintptr_t>(a) % 16 == 0 &&
          reinterpret_cast<std::uintptr_t>(b) % 16 == 0;
 }
 
 // out = weight * unit + bias.
 template <typename Real, int kLanes, int kFours>
 __device__ __forceinline__ RowPart<Real, kLanes, kFours> scale_and_shift(
-    const RowPart<Real, kLanes, kFours>& unit, const Real* weight, const Real* bias, int depth) {
+    const RowPart<Real, kLanes, kFours>& unit, const Real* weight, const Real* bias, int hidden) {
   RowPart<Real, kLanes, kFours> out = unit;
-  out.for_each(depth, [&](Real& v, int d) { v = fma_of(v, weight[d], bias[d]); });
+  out.for_each(hidden, [&](Real& v, int d) { v = fma_of(v, weight[d], bias[d]); });
   return out;
 }
 
@@ -143,31 +143,31 @@ __global__ void __launch_bounds__(kNormThreads) embed_kernel(Embed<Real> job) {
   if (first >= rows) return;
   const int token = first + static_cast<int>(threadIdx.x) / kLanes;
   const bool real = token < rows;
-  const int depth = job.depth;
-  const bool wide = vectors_are_wide(job.item_embedding, job.position_embedding, depth);
+  const int hidden = job.hidden;
+  const bool wide = vectors_are_wide(job.item_embedding, job.position_embedding, hidden);
   RowPart<Real, kLanes, kFours> x, position;
   const int at = real ? token : first;
-  x.load(job.item_embedding + clamped(job.packed.items[at], job.classes) * depth, depth, wide);
-  position.load(job.position_embedding + clamped(job.packed.positions[at], job.places) * depth,
-                depth, wide);
+  x.load(job.item_embedding + clamped(job.packed.items[at], job.classes) * hidden, hidden, wide);
+  position.load(job.position_embedding + clamped(job.packed.positions[at], job.places) * hidden,
+                hidden, wide);
 #pragma unroll kUnroll < Real>
   for (int i = 0; i < kFours; ++i) {
 #pragma unroll kUnroll < Real>
     for (int j = 0; j < 4; ++j) x.part[i].v[j] += position.part[i].v[j];
   }
-  const Real inverse = normalise(x, depth, static_cast<Real>(job.eps));
+  const Real inverse = normalise(x, hidden, static_cast<Real>(job.eps));
   if (!real) return;
-  const std::int64_t start = static_cast<std::int64_t>(token) * depth;
+  const std::int64_t start = static_cast<std::int64_t>(token) * hidden;
   const int sequence = sequence_of(job.packed, token);
   const Rows by_sequence{job.packed.tokens(), job.packed.offsets, nullptr, job.packed.capacity};
   const Span span = span_of(by_sequence.offsets, by_sequence.capacity, sequence);
   const int place = token - span.begin;
-  x.store(job.normalised.unit + start, depth, depth % 4 == 0);
-  RowPart<Real, kLanes, kFours> out = scale_and_shift(x, job.weight, job.bias, depth);
+  x.store(job.normalised.unit + start, hidden, hidden % 4 == 0);
+  RowPart<Real, kLanes, kFours> out = scale_and_shift(x, job.weight, job.bias, hidden);
   out.drop(job.dropout, static_cast<std::uint32_t>(sequence),
            static_cast<std::uint64_t>(static_cast<std::uint32_t>(place)) *
-               static_cast<std::uint64_t>(depth));
-  out.store(job.out + start, depth, depth % 4 == 0);
+               static_cast<std::uint64_t>(hidden));
+  out.store(job.out + start, hidden, hidden % 4 == 0);
   if (threadIdx.x % kLanes == 0) {
     job.normalised.inverse[token] = inverse;
     job.sequence[token] = sequence;
@@ -181,23 +181,23 @@ __global__ void __launch_bounds__(kNormThreads) residual_norm_kernel(ResidualNor
   if (first >= rows) return;
   const int row = first + static_cast<int>(threadIdx.x) / kLanes;
   const bool real = row < rows;
-  const int depth = job.depth, at = real ? row : first;
-  const bool wide = depth % 4 == 0;
-  const std::int64_t start = static_cast<std::int64_t>(at) * depth;
-  const RowAddress address = address_of(job.rows, at, depth);
+  const int hidden = job.hidden, at = real ? row : first;
+  const bool wide = hidden % 4 == 0;
+  const std::int64_t start = static_cast<std::int64_t>(at) * hidden;
+  const RowAddress address = address_of(job.rows, at, hidden);
   RowPart<Real, kLanes, kFours> x, y;
-  x.load(job.x + start, depth, wide);
-  y.load(job.y + start, depth, wide);
+  x.load(job.x + start, hidden, wide);
+  y.load(job.y + start, hidden, wide);
   y.drop(job.dropout, address.sequence, address.element);
 #pragma unroll kUnroll < Real>
   for (int i = 0; i < kFours; ++i) {
 #pragma unroll kUnroll < Real>
     for (int j = 0; j < 4; ++j) x.part[i].v[j] += y.part[i].v[j];
   }
-  const Real inverse = normalise(x, depth, static_cast<Real>(job.eps));
+  const Real inverse = normalise(x, hidden, static_cast<Real>(job.eps));
   if (!real) return;
-  x.store(job.normalised.unit + start, depth, wide);
-  scale_and_shift(x, job.weight, job.bias, depth).store(job.out + start, depth, wide);
+  x.store(job.normalised.unit + start, hidden, wide);
+  scale_and_shift(x, job.weight, job.bias, hidden).store(job.out + start, hidden, wide);
   if (threadIdx.x % kLanes == 0) job.normalised.inverse[row] = inverse;
 }
 
@@ -210,20 +210,20 @@ __global__ void __launch_bounds__(kNormThreads) norm_backward_kernel(NormBackwar
   const int begin = static_cast<int>(blockIdx.x) * job.rows_per_split;
   if (begin >= rows) return;
   const int end = begin + job.rows_per_split < rows ? begin + job.rows_per_split : rows;
-  const int group = static_cast<int>(threadIdx.x) / kLanes, depth = job.depth;
-  const bool wide = depth % 4 == 0;
-  const Real count = static_cast<Real>(depth);
+  const int group = static_cast<int>(threadIdx.x) / kLanes, hidden = job.hidden;
+  const bool wide = hidden % 4 == 0;
+  const Real count = static_cast<Real>(hidden);
   RowPart<Real, kLanes, kFours> grad_weight = {}, grad_bias = {};
 
   for (int first = begin; first < end; first += kNormRows<kLanes>) {
     const int row = first + group;
     const bool real = row < end;
     const int at = real ? row : first;
-    const std::int64_t start = static_cast<std::int64_t>(at) * depth;
-    const RowAddress address = address_of(job.rows, at, depth);
+    const std::int64_t start = static_cast<std::int64_t>(at) * hidden;
+    const RowAddress address = address_of(job.rows, at, hidden);
     RowPart<Real, kLanes, kFours> grad, unit;
-    grad.load(job.grad + start, depth, wide);
-    unit.load(job.normalised.unit + start, depth, wide);
+    grad.load(job.grad + start, hidden, wide);
+    unit.load(job.normalised.unit + start, hidden, wide);
     if (job.dropout_after) grad.drop(job.dropout, address.sequence, address.element);
     Real sum = Real(0), dot = Real(0);
 #pragma unroll kUnroll < Real>
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(kNormThreads) norm_backward_kernel(NormBackwar
         const int d = grad.first(i) + j;
         Real& g = grad.part[i].v[j];
         const Real u = unit.part[i].v[j];
-        if (d >= depth) continue;
+        if (d >= hidden) continue;
         if (real) {
           grad_weight.part[i].v[j] += g * u;
           grad_bias.part[i].v[j] += g;
@@ -255,21 +255,21 @@ __global__ void __launch_bounds__(kNormThreads) norm_backward_kernel(NormBackwar
         g = inverse * (g - sum - unit.part[i].v[j] * dot);
       }
     }
-    grad.store(job.grad_x + start, depth, wide);
+    grad.store(job.grad_x + start, hidden, wide);
     if (job.grad_y == nullptr) continue;
     grad.drop(job.dropout, address.sequence, address.element);
-    grad.store(job.grad_y + start, depth, wide);
+    grad.store(job.grad_y + start, hidden, wide);
   }
 
   // The groups' sums, added up in order.
-  Real* mine = shared + group * 2 * depth;
-  grad_weight.store(mine, depth, false);
-  grad_bias.store(mine + depth, depth, false);
+  Real* mine = shared + group * 2 * hidden;
+  grad_weight.store(mine, hidden, false);
+  grad_bias.store(mine + hidden, hidden, false);
   __syncthreads();
-  Real* partial = job.partial + static_cast<std::int64_t>(blockIdx.x) * 2 * depth;
-  for (int d = static_cast<int>(threadIdx.x); d < 2 * depth; d += kNormThreads) {
+  Real* partial = job.partial + static_cast<std::int64_t>(blockIdx.x) * 2 * hidden;
+  for (int d = static_cast<int>(threadIdx.x); d < 2 * hidden; d += kNormThreads) {
     Real sum = shared[d];
-    for (int g = 1; g < kNormRows<kLanes>; ++g) sum += shared[g * 2 * depth + d];
+    for (int g = 1; g < kNormRows<kLanes>; ++g) sum += shared[g * 2 * hidden + d];
     partial[d] = sum;
   }
 }

@@ -1,4 +1,4 @@
-// Launchers of packed_attention_kernel.cuh; a head's width picks how many numbers a lane holds.
+// Launchers of packed_attention_kernel.cuh; a head's size picks how many numbers a lane holds.
 #include <type_traits>
 
 #include "carver.h"
@@ -8,10 +8,10 @@ namespace mclrec::cuda {
 namespace {
 
 template <typename Real, typename Run>
-void by_width(int width, Run&& run) {
+void by_size(int size, Run&& run) {
   if constexpr (!kWidestOnly<Real>) {
-    if (width <= 32) return run(std::integral_constant<int, 1>());
-    if (width <= 64) return run(std::integral_constant<int, 2>());
+    if (size <= 32) return run(std::integral_constant<int, 1>());
+    if (size <= 64) return run(std::integral_constant<int, 2>());
   }
   run(std::integral_constant<int, 8>());
 }
@@ -47,7 +47,7 @@ template <typename Real>
 void packed_attention(const Attention<Real>& job, void* stream) {
   const Launch shape({blocks_for(job.sequences * job.heads, 1), kAttentionThreads, 0,
                       static_cast<cudaStream_t>(stream)});
-  by_width<Real>(job.width, [&](auto parts) {
+  by_size<Real>(job.size, [&](auto parts) {
     launch(shape, packed_attention_kernel<Real, decltype(parts)::value>, job);
   });
 }
@@ -56,7 +56,7 @@ template <typename Real>
 void packed_attention_backward(const AttentionBackward<Real>& job, void* stream) {
   const Launch shape({blocks_for(job.forward.sequences * job.forward.heads, 1), kAttentionThreads,
                       0, static_cast<cudaStream_t>(stream)});
-  by_width<Real>(job.forward.width, [&](auto parts) {
+  by_size<Real>(job.forward.size, [&](auto parts) {
     launch(shape, packed_attention_backward_kernel<Real, decltype(parts)::value>, job);
   });
 }

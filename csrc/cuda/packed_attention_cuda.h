@@ -11,13 +11,13 @@ namespace mclrec::cuda {
 
 inline constexpr int kWidestHead = 256;  // numbers a head may have
 
-// Queries, keys and values of head h lie at h * width of rows `stride` numbers apart.
+// Queries, keys and values of head h lie at h * size of rows `stride` numbers apart.
 template <typename Real>
 struct Attention {
   const std::int32_t* offsets;  // [S + 1]
   std::int64_t capacity;        // T as allocated
   std::int64_t sequences;       // S
-  int heads, width;             // H, d
+  int heads, size;              // H, d
   const Real* query;            // [T, H, d]
   const Real* key;
   const Real* value;

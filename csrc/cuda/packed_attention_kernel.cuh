@@ -37,17 +37,17 @@ struct AttentionSite {
     const Span span = span_of(job.offsets, job.capacity, sequence);
     begin = span.begin;
     n = span.end - span.begin;
-    wide = job.width % 4 == 0 && job.stride % 4 == 0 &&
+    wide = job.size % 4 == 0 && job.stride % 4 == 0 &&
            reinterpret_cast<std::uintptr_t>(job.query) % 16 == 0 &&
            reinterpret_cast<std::uintptr_t>(job.key) % 16 == 0 &&
            reinterpret_cast<std::uintptr_t>(job.value) % 16 == 0;
   }
   // Row of token `i` of an array laid out as the queries, and of one laid out as the output.
   __device__ __forceinline__ const Real* row(const Real* array, int i) const {
-    return array + (begin + i) * job.stride + static_cast<std::int64_t>(head) * job.width;
+    return array + (begin + i) * job.stride + static_cast<std::int64_t>(head) * job.size;
   }
   __device__ __forceinline__ std::int64_t out_row(int i) const {
-    return ((begin + i) * job.heads + head) * static_cast<std::int64_t>(job.width);
+    return ((begin + i) * job.heads + head) * static_cast<std::int64_t>(job.size);
   }
   __device__ __forceinline__ std::int64_t scalar(int i) const {
     return (begin + i) * job.heads + head;
@@ -66,10 +66,10 @@ struct AttentionSite {
 
 // Four chains of additions side by side: less to wait for, and half the rounding of one.
 template <typename Real>
-__device__ __forceinline__ Real dot_rows(const Real* a, const Real* b, int width, bool wide) {
+__device__ __forceinline__ Real dot_rows(const Real* a, const Real* b, int size, bool wide) {
   Four<Real> sum = {};
-  for (int d = 0; d < width; d += 4) {
-    const Four<Real> x = load_row_four(a, d, width, wide), y = load_row_four(b, d, width, wide);
+  for (int d = 0; d < size; d += 4) {
+    const Four<Real> x = load_row_four(a, d, size, wide), y = load_row_four(b, d, size, wide);
 #pragma unroll kUnroll < Real>
     for (int i = 0; i < 4; ++i) sum.v[i] = fma_of(x.v[i], y.v[i], sum.v[i]);
   }
@@ -82,31 +82,31 @@ struct LaneVector {
   Real part[kParts] = {};
 
   // += weight * row.
-  __device__ __forceinline__ void add(Real weight, const Real* row, int width) {
+  __device__ __forceinline__ void add(Real weight, const Real* row, int size) {
 #pragma unroll kUnroll < Real>
     for (int p = 0; p < kParts; ++p) {
       const int d = lane_index() + p * kWarpSize;
-      if (d < width) part[p] = fma_of(weight, row[d], part[p]);
+      if (d < size) part[p] = fma_of(weight, row[d], part[p]);
     }
   }
   __device__ __forceinline__ void scale(Real factor) {
 #pragma unroll kUnroll < Real>
     for (int p = 0; p < kParts; ++p) part[p] *= factor;
   }
-  __device__ __forceinline__ void store(Real* row, int width) const {
+  __device__ __forceinline__ void store(Real* row, int size) const {
 #pragma unroll kUnroll < Real>
     for (int p = 0; p < kParts; ++p) {
       const int d = lane_index() + p * kWarpSize;
-      if (d < width) row[d] = part[p];
+      if (d < size) row[d] = part[p];
     }
   }
 };
 
 // Sum over a row of a[d] b[d], the same in all lanes.
 template <typename Real>
-__device__ __forceinline__ Real warp_dot(const Real* a, const Real* b, int width) {
+__device__ __forceinline__ Real warp_dot(const Real* a, const Real* b, int size) {
   Real sum = Real(0);
-  for (int d = lane_index(); d < width; d += kWarpSize) sum = fma_of(a[d], b[d], sum);
+  for (int d = lane_index(); d < size; d += kWarpSize) sum = fma_of(a[d], b[d], sum);
   return group_sum<kWarpSize>(sum);
 }
 
@@ -114,7 +114,7 @@ __device__ __forceinline__ Real warp_dot(const Real* a, const Real* b, int width
 template <typename Real, int kParts>
 __global__ void __launch_bounds__(kAttentionThreads) packed_attention_kernel(Attention<Real> job) {
   const AttentionSite<Real> site(job, blockIdx.x);
-  const Real scale = Real(1) / sqrt_of(static_cast<Real>(job.width));
+  const Real scale = Real(1) / sqrt_of(static_cast<Real>(job.size));
   const Real drop_scale = static_cast<Real>(job.dropout.scale);
   for (int i = warp_index(); i < site.n; i += kAttentionWarps) {
     LaneVector<Real, kParts> out;
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kAttentionThreads) packed_attention_kernel(Att
       const bool in = j <= i && site.visible(j);
       Real s = -infinity<Real>();
       if (in)
-        s = scale * dot_rows(site.row(job.query, i), site.row(job.key, j), job.width, site.wide);
+        s = scale * dot_rows(site.row(job.query, i), site.row(job.key, j), job.size, site.wide);
       const Real step_max = group_max<kWarpSize>(s);
       const Real next = step_max > max ? step_max : max;
       const Real shrink = next == max ? Real(1) : exp_of(max - next);
@@ -134,12 +134,12 @@ __global__ void __launch_bounds__(kAttentionThreads) packed_attention_kernel(Att
       out.scale(shrink);
       const Real dropped = in && site.kept(i, j) ? drop_scale * p : Real(0);
       for (int k = 0; k < kWarpSize && first + k <= i; ++k) {
-        out.add(__shfl_sync(kFullWarp, dropped, k), site.row(job.value, first + k), job.width);
+        out.add(__shfl_sync(kFullWarp, dropped, k), site.row(job.value, first + k), job.size);
       }
     }
     // No visible key: the sum is 0, and so is the output.
     if (sum != Real(0)) out.scale(Real(1) / sum);
-    out.store(job.out + site.out_row(i), job.width);
+    out.store(job.out + site.out_row(i), job.size);
     if (lane_index() == 0) job.lse[site.scalar(i)] = max + log_of(sum);
   }
 }
@@ -157,11 +157,11 @@ struct PairGradient {
                                           int i, int j, Real lse, Real scale) {
     const Attention<Real>& job = site.job;
     const Real s =
-        scale * dot_rows(site.row(job.query, i), site.row(job.key, j), job.width, site.wide);
+        scale * dot_rows(site.row(job.query, i), site.row(job.key, j), job.size, site.wide);
     p = exp_of(s - lse);
     const Real factor = site.kept(i, j) ? static_cast<Real>(job.dropout.scale) : Real(0);
     const bool wide = site.wide && reinterpret_cast<std::uintptr_t>(grad_out) % 16 == 0;
-    grad_p = factor * dot_rows(grad_out + site.out_row(i), site.row(job.value, j), job.width, wide);
+    grad_p = factor * dot_rows(grad_out + site.out_row(i), site.row(job.value, j), job.size, wide);
     dropped = factor * p;
   }
   __device__ __forceinline__ Real score(Real delta, Real scale) const {
@@ -175,11 +175,10 @@ __global__ void __launch_bounds__(kAttentionThreads)
     packed_attention_backward_kernel(AttentionBackward<Real> job) {
   const Attention<Real>& forward = job.forward;
   const AttentionSite<Real> site(forward, blockIdx.x);
-  const int width = forward.width;
-  const Real scale = Real(1) / sqrt_of(static_cast<Real>(width));
+  const int size = forward.size;
+  const Real scale = Real(1) / sqrt_of(static_cast<Real>(size));
   const auto grad_row = [&](Real* array, int i) {
-    return array + (site.begin + i) * job.grad_stride +
-           static_cast<std::int64_t>(site.head) * width;
+    return array + (site.begin + i) * job.grad_stride + static_cast<std::int64_t>(site.head) * size;
   };
 
   // dQ_i = sum_j dS_ij K_j: a warp a query, a lane a key. Up to 32 keys are met once, more twice.
@@ -202,10 +201,10 @@ __global__ void __launch_bounds__(kAttentionThreads)
       if (i >= kWarpSize) pair = pair_of(first + lane_index());
       const Real score = pair.score(delta, scale);
       for (int k = 0; k < kWarpSize && first + k <= i; ++k) {
-        grad_query.add(__shfl_sync(kFullWarp, score, k), site.row(forward.key, first + k), width);
+        grad_query.add(__shfl_sync(kFullWarp, score, k), site.row(forward.key, first + k), size);
       }
     }
-    grad_query.store(grad_row(job.grad_query, i), width);
+    grad_query.store(grad_row(job.grad_query, i), size);
   }
   __syncthreads();
 
@@ -222,13 +221,13 @@ __global__ void __launch_bounds__(kAttentionThreads)
         dropped = pair.dropped;
       }
       for (int k = 0; k < kWarpSize && first + k < end; ++k) {
-        grad_key.add(__shfl_sync(kFullWarp, score, k), site.row(forward.query, first + k), width);
+        grad_key.add(__shfl_sync(kFullWarp, score, k), site.row(forward.query, first + k), size);
         grad_value.add(__shfl_sync(kFullWarp, dropped, k), job.grad_out + site.out_row(first + k),
-                       width);
+                       size);
       }
     }
-    grad_key.store(grad_row(job.grad_key, j), width);
-    grad_value.store(grad_row(job.grad_value, j), width);
+    grad_key.store(grad_row(job.grad_key, j), size);
+    grad_value.store(grad_row(job.grad_value, j), size);
   }
 }
 

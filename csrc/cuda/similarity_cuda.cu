@@ -7,7 +7,7 @@ namespace {
 template <typename Product>
 void statistics(const Statistics<typename Product::Real>& job, void* stream) {
   const dim3 grid(blocks_for(job.batch, kTile), static_cast<unsigned>(job.strips));
-  launch({grid, kTileThreads, strip_shared_bytes<typename Product::Real>(job.depth),
+  launch({grid, kTileThreads, strip_shared_bytes<typename Product::Real>(job.hidden),
           static_cast<cudaStream_t>(stream)},
          similarity_statistics_kernel<Product>, job);
 }
@@ -15,8 +15,8 @@ void statistics(const Statistics<typename Product::Real>& job, void* stream) {
 template <typename Product>
 void gradients(const Gradients<typename Product::Real>& job, void* stream) {
   const dim3 grid(blocks_for(job.batch, kTile), static_cast<unsigned>(job.views),
-                  blocks_for(job.depth, kTile));
-  launch({grid, kTileThreads, strip_shared_bytes<typename Product::Real>(job.depth),
+                  blocks_for(job.hidden, kTile));
+  launch({grid, kTileThreads, strip_shared_bytes<typename Product::Real>(job.hidden),
           static_cast<cudaStream_t>(stream)},
          similarity_gradients_kernel<Product>, job);
 }
@@ -50,20 +50,20 @@ void similarity_losses(const Losses<Real>& job, void* stream) {
 }
 
 template <typename Real>
-void normalise_rows(const View<Real>& x, int batch, int depth, Real* unit, Real* norm, Real eps,
+void normalise_rows(const View<Real>& x, int batch, int hidden, Real* unit, Real* norm, Real eps,
                     void* stream) {
   launch({blocks_for(batch, kNormaliseThreads / kWarpSize), kNormaliseThreads, 0,
           static_cast<cudaStream_t>(stream)},
-         normalise_rows_kernel<Real>, x, batch, depth, unit, norm, eps);
+         normalise_rows_kernel<Real>, x, batch, hidden, unit, norm, eps);
 }
 
 template <typename Real>
 void normalise_rows_backward(const Real* unit, const Real* norm, const Real* grad_unit, int batch,
-                             int depth, Real eps, bool accumulate, Real* grad_x, void* stream) {
+                             int hidden, Real eps, bool accumulate, Real* grad_x, void* stream) {
   launch({blocks_for(batch, kNormaliseThreads / kWarpSize), kNormaliseThreads, 0,
           static_cast<cudaStream_t>(stream)},
-         normalise_rows_backward_kernel<Real>, unit, norm, grad_unit, batch, depth, eps, accumulate,
-         grad_x);
+         normalise_rows_backward_kernel<Real>, unit, norm, grad_unit, batch, hidden, eps,
+         accumulate, grad_x);
 }
 
 template void similarity_losses(const Losses<float>&, void*);

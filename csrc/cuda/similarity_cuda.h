@@ -88,7 +88,7 @@ struct GradientJob {
 
 template <typename Real>
 struct Statistics {
-  int batch, depth, strips;
+  int batch, hidden, strips;
   StripJob<Real> strip[kMaxStrips];
 };
 
@@ -101,7 +101,7 @@ struct Losses {
 
 template <typename Real>
 struct Gradients {
-  int batch, depth, views;
+  int batch, hidden, views;
   GradientJob<Real> view[kMaxViews];
   const Real* upstream[kMaxLosses];  // scalars on the device
 };
@@ -115,12 +115,12 @@ void similarity_gradients(const Gradients<Real>& job, Precision precision, void*
 
 // unit = x / max(|x|, eps) row by row, and the lengths. unit [B, D] contiguous, norm [B].
 template <typename Real>
-void normalise_rows(const View<Real>& x, int batch, int depth, Real* unit, Real* norm, Real eps,
+void normalise_rows(const View<Real>& x, int batch, int hidden, Real* unit, Real* norm, Real eps,
                     void* stream);
 
 // grad_x from the gradient of `unit`; added to grad_x if `accumulate`.
 template <typename Real>
 void normalise_rows_backward(const Real* unit, const Real* norm, const Real* grad_unit, int batch,
-                             int depth, Real eps, bool accumulate, Real* grad_x, void* stream);
+                             int hidden, Real eps, bool accumulate, Real* grad_x, void* stream);
 
 }  // namespace mclrec::cuda

@@ -17,10 +17,10 @@ namespace mclrec::cuda {
 
 template <typename Real>
 __device__ __forceinline__ Matrix<Real> matrix_of_view(const View<Real>& view, int batch,
-                                                       int depth) {
+                                                       int hidden) {
   const bool wide = reinterpret_cast<std::uintptr_t>(view.rows) % 16 == 0 && view.stride % 4 == 0 &&
-                    depth % 4 == 0;
-  return {view.rows, batch, depth, view.stride, wide};
+                    hidden % 4 == 0;
+  return {view.rows, batch, hidden, view.stride, wide};
 }
 
 // --- forward ------------------------------------------------------------------------------------
@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(kTileThreads)
   MCLREC_DYNAMIC_SHARED(Real, shared);
   const StripJob<Real>& job = jobs.strip[blockIdx.y];
   const int first_row = static_cast<int>(blockIdx.x) * kTile;
-  const Matrix<Real> x = matrix_of_view(job.x, jobs.batch, jobs.depth);
-  const Matrix<Real> y = matrix_of_view(job.y, jobs.batch, jobs.depth);
+  const Matrix<Real> x = matrix_of_view(job.x, jobs.batch, jobs.hidden);
+  const Matrix<Real> y = matrix_of_view(job.y, jobs.batch, jobs.hidden);
 
   RowStatistics<Real> statistics[2];
   Strip<Product> strip(shared, x, first_row, y, last_piece(x));
@@ -283,14 +283,14 @@ __global__ void __launch_bounds__(kTileThreads)
   const int first_row = static_cast<int>(blockIdx.x) * kTile;
   const int piece = static_cast<int>(blockIdx.z);
   const int tiles = (jobs.batch + kTile - 1) / kTile;
-  const Matrix<Real> x = matrix_of_view(job.x, jobs.batch, jobs.depth);
+  const Matrix<Real> x = matrix_of_view(job.x, jobs.batch, jobs.hidden);
 
   Fragment<Real> gradient;
   gradient.clear();
   for (int t = 0; t < job.terms; ++t) {
     const GradientTerm<Real>& term = job.term[t];
     const TermWeights<Real> weights(term, jobs.batch, jobs.upstream);
-    const Matrix<Real> y = matrix_of_view(term.y, jobs.batch, jobs.depth);
+    const Matrix<Real> y = matrix_of_view(term.y, jobs.batch, jobs.hidden);
     Strip<Product> strip(shared, x, first_row, y, piece);
     strip.walk(0, tiles,
                [&](Fragment<Real>& product, int first_column, const StripRows<Real>& y_tile) {
@@ -315,8 +315,8 @@ __global__ void __launch_bounds__(kTileThreads)
     for (int c = 0; c < 4; ++c) {
       const int row = first_row + fragment_row(c / 2);
       const int column = piece * kTile + fragment_column(n, c);
-      if (row >= jobs.batch || column >= jobs.depth) continue;
-      job.grad_x[static_cast<std::int64_t>(row) * jobs.depth + column] = gradient.value[n][c];
+      if (row >= jobs.batch || column >= jobs.hidden) continue;
+      job.grad_x[static_cast<std::int64_t>(row) * jobs.hidden + column] = gradient.value[n][c];
     }
   }
 }
@@ -327,16 +327,16 @@ inline constexpr int kNormaliseThreads = 128;  // a warp a row
 
 template <typename Real>
 __global__ void __launch_bounds__(kNormaliseThreads)
-    normalise_rows_kernel(View<Real> x, int batch, int depth, Real* unit, Real* norm, Real eps) {
+    normalise_rows_kernel(View<Real> x, int batch, int hidden, Real* unit, Real* norm, Real eps) {
   const int row = static_cast<int>(blockIdx.x) * (kNormaliseThreads / kWarpSize) + warp_index();
   if (row >= batch) return;
   const Real* from = x.rows + row * x.stride;
   Real square = Real(0);
-  for (int d = lane_index(); d < depth; d += kWarpSize) square = fma_of(from[d], from[d], square);
+  for (int d = lane_index(); d < hidden; d += kWarpSize) square = fma_of(from[d], from[d], square);
   const Real length = sqrt_of(group_sum<kWarpSize>(square));
   const Real divisor = length > eps ? length : length == length ? eps : length;
-  for (int d = lane_index(); d < depth; d += kWarpSize) {
-    unit[static_cast<std::int64_t>(row) * depth + d] = from[d] / divisor;
+  for (int d = lane_index(); d < hidden; d += kWarpSize) {
+    unit[static_cast<std::int64_t>(row) * hidden + d] = from[d] / divisor;
   }
   if (lane_index() == 0) norm[row] = length;
 }
@@ -345,18 +345,18 @@ __global__ void __launch_bounds__(kNormaliseThreads)
 template <typename Real>
 __global__ void __launch_bounds__(kNormaliseThreads)
     normalise_rows_backward_kernel(const Real* unit, const Real* norm, const Real* grad_unit,
-                                   int batch, int depth, Real eps, bool accumulate, Real* grad_x) {
+                                   int batch, int hidden, Real eps, bool accumulate, Real* grad_x) {
   const int row = static_cast<int>(blockIdx.x) * (kNormaliseThreads / kWarpSize) + warp_index();
   if (row >= batch) return;
-  const std::int64_t start = static_cast<std::int64_t>(row) * depth;
+  const std::int64_t start = static_cast<std::int64_t>(row) * hidden;
   Real dot = Real(0);
-  for (int d = lane_index(); d < depth; d += kWarpSize) {
+  for (int d = lane_index(); d < hidden; d += kWarpSize) {
     dot = fma_of(unit[start + d], grad_unit[start + d], dot);
   }
   dot = group_sum<kWarpSize>(dot);
   const Real length = norm[row];
   const bool shorter = length <= eps;
-  for (int d = lane_index(); d < depth; d += kWarpSize) {
+  for (int d = lane_index(); d < hidden; d += kWarpSize) {
     const Real along = shorter ? Real(0) : unit[start + d] * dot;
     const Real gradient = (grad_unit[start + d] - along) / (shorter ? eps : length);
     grad_x[start + d] = accumulate ? grad_x[start + d] + gradient : gradient;

@@ -1,7 +1,7 @@
 // The rank of one target a row among the whole catalogue: scores are counted where they are made,
 // in strips, and never stored. Then a warp a row takes the history's items out again.
 //
-// A score is one fixed chain of FMAs over the depth (PlainProduct and score_of are the same chain),
+// A score is one fixed chain of FMAs along the rows (PlainProduct and score_of are the same chain),
 // so equal items tie exactly and a row's rank depends on nothing but the row. Never TF32.
 //
 // 2 B V D FLOP: 22 363 test users of Beauty are 35 GFLOP, about 0.8 ms at 65 % of the FMA pipe of
@@ -24,9 +24,9 @@ struct RankCounts {
 
 // h . item in the order of PlainProduct.
 template <typename Real>
-__device__ __forceinline__ Real score_of(const Real* h, const Real* item, int depth) {
+__device__ __forceinline__ Real score_of(const Real* h, const Real* item, int hidden) {
   Real sum = Real(0);
-  for (int d = 0; d < depth; ++d) sum = fma_of(h[d], item[d], sum);
+  for (int d = 0; d < hidden; ++d) sum = fma_of(h[d], item[d], sum);
   return sum;
 }
 
@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kTileThreads)
     if (row < h.rows) {
       const std::int64_t target = job.targets[row];
       const std::int64_t item = target > 0 && target < job.classes ? target : 0;
-      score = score_of(job.h + static_cast<std::int64_t>(row) * job.depth,
-                       job.items + item * job.depth, static_cast<int>(job.depth));
+      score = score_of(job.h + static_cast<std::int64_t>(row) * job.hidden,
+                       job.items + item * job.hidden, static_cast<int>(job.hidden));
     }
     target_score[threadIdx.x] = score;
   }
@@ -120,10 +120,10 @@ __global__ void __launch_bounds__(kRankThreads)
     broken |= counts.broken[at];
   }
   const std::int64_t target = job.targets[row];
-  const int depth = static_cast<int>(job.depth);
-  const Real* h = job.h + row * depth;
+  const int hidden = static_cast<int>(job.hidden);
+  const Real* h = job.h + row * hidden;
   const bool known = target > 0 && target < job.classes;
-  const Real own = score_of(h, job.items + (known ? target : 0) * depth, depth);
+  const Real own = score_of(h, job.items + (known ? target : 0) * hidden, hidden);
   std::int64_t begin = job.history_offsets[row], end = job.history_offsets[row + 1];
   begin = begin < 0 ? 0 : begin;
   end = end > job.entries ? job.entries : end;
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kRankThreads)
     bool again = false;
     for (std::int64_t j = begin; j < i && !again; ++j) again = job.history[j] == item;
     if (again) continue;
-    const Real s = score_of(h, job.items + static_cast<std::int64_t>(item) * depth, depth);
+    const Real s = score_of(h, job.items + static_cast<std::int64_t>(item) * hidden, hidden);
     seen_higher += s > own;
     seen_ties += s == own;
   }

@@ -15,7 +15,7 @@ TopKArguments<Real> over_candidates(TopKArguments<Real> job, Context& context) {
   // An empty list may have no address.
   if (job.candidates == nullptr && job.candidate_count == job.classes - 1) return job;
   const std::int64_t rows = job.candidate_count + 1;
-  Real* const table = context.scratch<Real>(rows * job.depth);
+  Real* const table = context.scratch<Real>(rows * job.hidden);
   std::int32_t* const ids = context.scratch<std::int32_t>(rows);
   launch({blocks_for(rows, kGatherThreads / kWarpSize), kGatherThreads, 0,
           static_cast<cudaStream_t>(context.stream())},
@@ -32,7 +32,7 @@ template <typename Real>
 void top_k(const TopKArguments<Real>& given, Context& context) {
   const auto stream = static_cast<cudaStream_t>(context.stream());
   const TopKArguments<Real> job = over_candidates(given, context);
-  const int depth = static_cast<int>(job.depth);
+  const int hidden = static_cast<int>(job.hidden);
   const Splits splits = strip_splits(job.batch, job.classes);
   const int kept = kept_of(splits, job.k);
   const std::int64_t parts = splits.count * job.batch;
@@ -40,9 +40,9 @@ void top_k(const TopKArguments<Real>& given, Context& context) {
   const TopKLists<Real> lists{splits, kept, context.scratch<Real>(parts * kept), items,
                               items + parts * kept};
   launch({dim3(blocks_for(job.batch, kTile), static_cast<unsigned>(splits.count)), kTileThreads,
-          strip_shared_bytes<Real>(depth), stream},
-         top_k_lists_kernel<Real>, job, matrix_of(job.h, job.batch, depth, depth),
-         matrix_of(job.items, job.classes, depth, depth), lists);
+          strip_shared_bytes<Real>(hidden), stream},
+         top_k_lists_kernel<Real>, job, matrix_of(job.h, job.batch, hidden, hidden),
+         matrix_of(job.items, job.classes, hidden, hidden), lists);
   launch({blocks_for(job.batch, kTopKThreads / kWarpSize), kTopKThreads, 0, stream},
          top_k_kernel<Real>, job, lists);
 }

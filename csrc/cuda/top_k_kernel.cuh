@@ -4,7 +4,7 @@
 // TF32, and of equal scores the lower item goes first, so the answer does not depend on the parts.
 //
 // 2 B V D FLOP, tiles and splits as target_rank's: bound by the FMA pipe of sm_90 where B is large.
-// Candidates are gathered first, 2 A D numbers moved (512 MB and 0.2 ms for a million of width 64)
+// Candidates are gathered first, 2 A D numbers moved (512 MB and 0.2 ms for a million of D = 64)
 // against 2 B A D FLOP; the kernels then work on column numbers and say ids at the end.
 //
 // By count of instructions at V = 12 102, D = 64, k = 20: the products of a warp's 16 rows are 390
@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(kGatherThreads)
   const std::int32_t given = row == 0 ? 0 : job.candidates[row - 1];
   const std::int32_t id = given > 0 && given < job.classes ? given : 0;
   if (lane_index() == 0) ids[row] = id;
-  for (std::int64_t d = lane_index(); d < job.depth; d += kWarpSize) {
-    table[row * job.depth + d] = id == 0 ? Real(0) : job.items[id * job.depth + d];
+  for (std::int64_t d = lane_index(); d < job.hidden; d += kWarpSize) {
+    table[row * job.hidden + d] = id == 0 ? Real(0) : job.items[id * job.hidden + d];
   }
 }
 

@@ -54,7 +54,7 @@ struct Inputs {
     return {.views = {read_pointer<T>(views[0]), read_pointer<T>(views[1]),
                       read_pointer<T>(views[2]), read_pointer<T>(views[3])},
             .batch = views[0].size(0),
-            .width = views[0].size(1),
+            .hidden = views[0].size(1),
             .temperature = temperature,
             .cosine = cosine,
             .cl1 = cl1};

@@ -50,7 +50,7 @@ struct Views {
   InfoNceParams<T> params() const {
     return {.views = {read_pointer<T>(a), read_pointer<T>(b)},
             .batch = a.size(0),
-            .width = a.size(1),
+            .hidden = a.size(1),
             .temperature = temperature,
             .cosine = cosine};
   }

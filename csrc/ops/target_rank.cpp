@@ -54,7 +54,7 @@ Tensor target_rank_op(const Tensor& h_in, const Tensor& item_embedding, const Te
                                        .history_offsets = read_pointer<int64_t>(offsets),
                                        .batch = h.size(0),
                                        .classes = items.size(0),
-                                       .depth = h.size(1),
+                                       .hidden = h.size(1),
                                        .entries = history.size(0),
                                        .ranks = write_pointer<int64_t>(ranks)},
                 call);

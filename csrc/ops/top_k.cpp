@@ -54,7 +54,7 @@ std::tuple<Tensor, Tensor> top_k_op(const Tensor& h_in, const Tensor& item_embed
                            .candidates = candidates ? read_pointer<int32_t>(*candidates) : nullptr,
                            .batch = h.size(0),
                            .classes = items.size(0),
-                           .depth = h.size(1),
+                           .hidden = h.size(1),
                            .entries = exclude.size(0),
                            .candidate_count = candidates ? candidates->size(0) : items.size(0) - 1,
                            .k = k,

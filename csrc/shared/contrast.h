@@ -14,9 +14,9 @@ struct SimilarityStateSize {
 
 template <class T>
 struct InfoNceParams {
-  const T* views[2];  // a, b: [batch, width] each, dense
+  const T* views[2];  // a, b: [batch, hidden] each, dense
   int64_t batch;      // B >= 1; with a single row the loss is 0 by definition
-  int64_t width;      // D
+  int64_t hidden;     // D
   double temperature;
   bool cosine;
 };
@@ -30,9 +30,9 @@ struct InfoNceGradients {
 
 template <class T>
 struct ContrastParams {
-  const T* views[4];   // h1, h2, z1, z2: [batch, width] each, dense
+  const T* views[4];   // h1, h2, z1, z2: [batch, hidden] each, dense
   int64_t batch;       // B >= 1; with a single row all losses are 0 by definition
-  int64_t width;       // D
+  int64_t hidden;      // D
   double temperature;  // of L_cl1, as is `cosine`
   bool cosine;
   bool cl1;

@@ -15,7 +15,7 @@ struct TargetRankArguments {
   const int64_t* history_offsets;  // [B + 1], ascending, in 0 .. K
   int64_t batch;                   // B
   int64_t classes;                 // V
-  int64_t depth;                   // D
+  int64_t hidden;                  // D
   int64_t entries;                 // K
   int64_t* ranks;  // out [4, B]: rank and ties, then both without the history; -1 in a row with a
                    // score that is not finite
@@ -30,7 +30,7 @@ struct TopKArguments {
   const int32_t* candidates;  // [A], ascending, in 1 .. V-1: what may be returned; null for all
   int64_t batch;              // B
   int64_t classes;            // V
-  int64_t depth;              // D
+  int64_t hidden;             // D
   int64_t entries;            // K
   int64_t candidate_count;    // A; V - 1 where all items may be returned
   int64_t k;
