@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
@@ -14,8 +15,6 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <tuple>
-#include <utility>
 
 #include "reader/census.h"
 #include "reader/csr.h"
@@ -68,44 +67,57 @@ reader::Pull pull_from(const py::object& next, std::shared_ptr<py::bytes> held) 
   };
 }
 
-// Which columns play which part, as mclrec_fast/data/reader.py passes them.
-using Parts = std::tuple<int, int, int, int, int>;  // user, item, time, rating, then
+// How far a file has been read, for a thread that watches.
+struct Progress {
+  std::atomic<int64_t> bytes{0};
+};
 
-py::dict read_file(const py::bytes& path, bool table, const std::string& delimiter, bool quotes,
-                   int columns, const Parts& parts, const std::pair<bool, bool>& iso,
-                   int64_t offset, int64_t first_line, int threads, int64_t bytes_per_thread,
-                   int64_t block_bytes, const py::object& stream) {
-  const auto [user, item, time, rating, then] = parts;
-  const auto outside = [&](int column, int lowest) { return column < lowest || column >= columns; };
-  if (delimiter.empty() || delimiter.size() > 2 || offset < 0) {
-    throw py::value_error("delimiter must be one or two bytes, offset 0 or more");
+// From the Layout of mclrec_fast/data/layout.py, or anything with attributes of the same names.
+reader::Layout layout_of(const py::object& from) {
+  const auto get = [&]<class T>(const char* name, T& to) { to = py::cast<T>(from.attr(name)); };
+  reader::Layout layout;
+  layout.table = py::cast<std::string>(from.attr("kind")) == "table";
+  get("delimiter", layout.delimiter);
+  if (layout.delimiter.empty() || layout.delimiter.size() > 2) {
+    throw py::value_error("delimiter must be one or two bytes");
   }
-  if (threads < 1 || bytes_per_thread < 1 || block_bytes < 1) {
-    throw py::value_error("threads, bytes_per_thread and block_bytes must be 1 or more");
-  }
-  if (table && (outside(user, 0) || outside(item, 0) || outside(time, -1) || outside(rating, -1) ||
-                outside(then, -1))) {
-    throw py::value_error("a column is outside the table");
-  }
-  const std::array<int, 5> columns_of = {user, item, time, rating, then};
-  for (size_t i = 0; table && i < columns_of.size(); ++i) {
-    if (columns_of[i] >= 0 && std::count(columns_of.begin(), columns_of.end(), columns_of[i]) > 1) {
+  get("quotes", layout.quotes);
+  get("columns", layout.columns);
+  if (!layout.table) return layout;
+  get("user", layout.user);
+  get("item", layout.item);
+  get("time", layout.time);
+  get("rating", layout.rating);
+  get("then", layout.then);
+  get("time_is_iso", layout.time_is_iso);
+  get("then_is_iso", layout.then_is_iso);
+  const std::array<int, 5> parts = {layout.user, layout.item, layout.time, layout.rating,
+                                    layout.then};
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i] < (i < 2 ? 0 : -1) || parts[i] >= layout.columns) {
+      throw py::value_error("a column is outside the table");
+    }
+    if (parts[i] >= 0 && std::count(parts.begin(), parts.end(), parts[i]) > 1) {
       throw py::value_error("a column has two parts");
     }
   }
-  reader::Layout layout;
-  layout.table = table;
-  layout.delimiter = delimiter;
-  layout.quotes = quotes;
-  layout.columns = columns;
-  layout.user = user;
-  layout.item = item;
-  layout.time = table ? time : -1;
-  layout.rating = table ? rating : -1;
-  layout.then = table ? then : -1;
-  layout.time_is_iso = iso.first;
-  layout.then_is_iso = iso.second;
-  const reader::Effort effort{threads, bytes_per_thread, static_cast<size_t>(block_bytes)};
+  return layout;
+}
+
+py::dict read_file(const py::bytes& path, const py::object& described, int threads,
+                   int64_t bytes_per_thread, int64_t block_bytes, const py::object& stream,
+                   Progress* progress) {
+  const reader::Layout layout = layout_of(described);
+  const auto offset = py::cast<int64_t>(described.attr("offset"));
+  const auto first_line = py::cast<int64_t>(described.attr("first_line"));
+  if (offset < 0 || threads < 1 || bytes_per_thread < 1 || block_bytes < 1) {
+    throw py::value_error(
+        "threads, bytes_per_thread and block_bytes must be 1 or more, offset 0 or more");
+  }
+  const reader::Effort effort{.threads = threads,
+                              .bytes_per_thread = bytes_per_thread,
+                              .block_bytes = static_cast<size_t>(block_bytes),
+                              .bytes_read = progress == nullptr ? nullptr : &progress->bytes};
   const std::string name = path;
   const auto held = std::make_shared<py::bytes>();
   const reader::Pull pull = stream.is_none() ? reader::Pull() : pull_from(stream, held);
@@ -227,14 +239,16 @@ py::tuple census(const py::array& items, const py::array& offsets, const py::obj
 
 PYBIND11_MODULE(_reader, module) {
   module.doc() = "Reads interaction logs (see mclrec_fast/data/reader.py, which is what to use).";
-  module.def("read", &read_file, py::arg("path"), py::arg("table"), py::arg("delimiter"),
-             py::arg("quotes"), py::arg("columns"), py::arg("parts"), py::arg("iso"),
-             py::arg("offset"), py::arg("first_line"), py::arg("threads"),
+  py::class_<Progress>(module, "Progress", "How far a file has been read.")
+      .def(py::init<>())
+      .def_property_readonly("bytes", [](const Progress& self) { return self.bytes.load(); });
+  module.def("read", &read_file, py::arg("path"), py::arg("layout"), py::arg("threads"),
              py::arg("bytes_per_thread") = int64_t{1} << 20,
              py::arg("block_bytes") = int64_t{1} << 19, py::arg("stream") = py::none(),
+             py::arg("progress") = py::none(),
              "Read a log file, or the blocks that `stream` returns, up to an empty one: a dict of "
-             "users, items, user_ids, "
-             "item_ids, times, then, ratings, the first problems as (line, code, field, detail, "
+             "users, items, user_ids, item_ids, times, then, ratings, the first problems as (line, "
+             "code, field, detail, "
              "number), and their count as bad.");
   module.def("census", &census, py::arg("items"), py::arg("offsets"), py::arg("times"),
              py::arg("threads"),

@@ -18,27 +18,28 @@ constexpr double kCosineEps = 1e-8;
 template <typename Real>
 class ScaledPair {
  public:
-  ScaledPair(const Real* a, const Real* b, std::int64_t batch, int hidden, double temperature,
-             bool cosine, int loss, Carver<Real>& values, Carver<std::int32_t>& indices)
-      : batch_(static_cast<int>(batch)), hidden_(hidden), cosine_(cosine), source_{a, b} {
+  ScaledPair(const InfoNceParams<Real>& params, Carver<Real>& values, Carver<std::int32_t>& indices)
+      : cosine_(params.cosine) {
+    const int batch = static_cast<int>(params.batch), hidden = static_cast<int>(params.hidden);
     std::vector<View<Real>> views;
     for (int side = 0; side < 2; ++side) {
-      unit_[side] = cosine ? values.take(batch * hidden) : nullptr;
-      norm_[side] = cosine ? values.take(batch) : nullptr;
-      views.push_back({cosine ? unit_[side] : source_[side], hidden});
+      source_[side] = {params.views[side], hidden};
+      unit_[side] = {batch, hidden, static_cast<Real>(kCosineEps), nullptr, nullptr};
+      if (cosine_) {
+        unit_[side].rows = values.take(params.batch * hidden);
+        unit_[side].norm = values.take(batch);
+      }
+      views.push_back(cosine_ ? View<Real>{unit_[side].rows, hidden} : source_[side]);
     }
-    plan_.emplace(views, std::vector<ViewPair>{{0, 1, loss, -1}}, batch_,
-                  static_cast<Real>(1.0 / temperature), values, indices);
+    plan_.emplace(views, std::vector<ViewPair>{{0, 1, 0, -1}}, batch,
+                  static_cast<Real>(1.0 / params.temperature), values, indices);
   }
 
   const SimilarityPlan<Real>& plan() const { return *plan_; }
 
   void normalise(void* stream) const {
     if (!cosine_) return;
-    for (int side = 0; side < 2; ++side) {
-      normalise_rows<Real>({source_[side], hidden_}, batch_, hidden_, unit_[side], norm_[side],
-                           static_cast<Real>(kCosineEps), stream);
-    }
+    for (int side = 0; side < 2; ++side) normalise_rows(source_[side], unit_[side], stream);
   }
 
   // Cosine only: gradients of a and b from those of their unit rows, added to what `grads` holds if
@@ -47,7 +48,7 @@ class ScaledPair {
                 bool accumulate, Precision precision, void* stream) const {
     Gradients<Real> job = base;
     job.views = 0;
-    const std::int64_t numbers = static_cast<std::int64_t>(batch_) * hidden_;
+    const std::int64_t numbers = static_cast<std::int64_t>(base.batch) * base.hidden;
     for (int side = 0; side < 2; ++side) {
       if (grads[side] == nullptr) continue;
       GradientJob<Real>& view = job.view[job.views++];
@@ -59,34 +60,17 @@ class ScaledPair {
     similarity_gradients(job, precision, stream);
     for (int side = 0; side < 2; ++side) {
       if (grads[side] == nullptr) continue;
-      normalise_rows_backward<Real>(unit_[side], norm_[side], scratch + side * numbers, batch_,
-                                    hidden_, static_cast<Real>(kCosineEps), accumulate, grads[side],
+      normalise_rows_backward<Real>(unit_[side], scratch + side * numbers, accumulate, grads[side],
                                     stream);
     }
   }
 
  private:
-  int batch_, hidden_;
   bool cosine_;
-  const Real* source_[2];
-  Real* unit_[2];
-  Real* norm_[2];
+  View<Real> source_[2];
+  UnitRows<Real> unit_[2];
   std::optional<SimilarityPlan<Real>> plan_;
 };
-
-template <typename Real>
-ScaledPair<Real> info_nce_pair(const InfoNceParams<Real>& params, Carver<Real>& values,
-                               Carver<std::int32_t>& indices) {
-  return {params.views[0],
-          params.views[1],
-          params.batch,
-          static_cast<int>(params.hidden),
-          params.temperature,
-          params.cosine,
-          0,
-          values,
-          indices};
-}
 
 // The parts of `contrast`: three pairs of plain products with their regularisers, and L_cl1's pair.
 template <typename Real>
@@ -100,8 +84,12 @@ struct ContrastParts {
              {{2, 3, 1, 2}, {0, 3, 1, 2}, {1, 2, 1, 2}}, static_cast<int>(params.batch), Real(1),
              values, indices) {
     if (!params.cl1) return;
-    cl1.emplace(params.views[0], params.views[1], params.batch, static_cast<int>(params.hidden),
-                params.temperature, params.cosine, 0, values, indices);
+    cl1.emplace(InfoNceParams<Real>{.views = {params.views[0], params.views[1]},
+                                    .batch = params.batch,
+                                    .hidden = params.hidden,
+                                    .temperature = params.temperature,
+                                    .cosine = params.cosine},
+                values, indices);
   }
 
   static View<Real> view(const ContrastParams<Real>& params, int which) {
@@ -137,7 +125,7 @@ template <typename Real>
 std::int64_t info_nce_state_size(const InfoNceParams<Real>& params) {
   Carver<Real> values(nullptr);
   Carver<std::int32_t> indices(nullptr);
-  info_nce_pair(params, values, indices);
+  ScaledPair<Real>(params, values, indices);
   return values.used();
 }
 
@@ -155,7 +143,7 @@ void info_nce_forward(const InfoNceParams<Real>& params, Real* loss, Real* saved
   if (saved == nullptr) saved = context.scratch<Real>(info_nce_state_size(params));
   Carver<Real> carver(saved);
   Carver<std::int32_t> indices(nullptr);
-  const ScaledPair<Real> pair = info_nce_pair(params, carver, indices);
+  const ScaledPair<Real> pair(params, carver, indices);
   pair.normalise(context.stream());
   Statistics<Real> strips = statistics_of<Real>(params.batch, params.hidden);
   pair.plan().add_strips(strips);
@@ -173,7 +161,7 @@ void info_nce_backward(const InfoNceParams<Real>& params, const Real* saved,
                        const InfoNceGradients<Real>& upstream, Context& context) {
   Carver<Real> carver = reader_of(saved);
   Carver<std::int32_t> indices(nullptr);
-  const ScaledPair<Real> pair = info_nce_pair(params, carver, indices);
+  const ScaledPair<Real> pair(params, carver, indices);
   Gradients<Real> gradients = gradients_of<Real>(params.batch, params.hidden);
   gradients.upstream[0] = upstream.loss;
   if (params.cosine) {

@@ -219,6 +219,14 @@ class Forward {
 
 // --- backward -----------------------------------------------------------------------------------
 
+// A matrix as a factor of a weight gradient: `columns` numbers of each row, rows `stride` apart.
+template <typename Real>
+struct Factor {
+  const Real* at;
+  std::int64_t stride;
+  int columns;
+};
+
 // Weight gradients of all layers are collected and taken together.
 template <typename Real>
 class WeightWork {
@@ -226,22 +234,19 @@ class WeightWork {
   WeightWork(Carver<Real>& partials, Precision precision, void* stream)
       : partials_(partials), precision_(precision), stream_(stream) {}
 
-  // dw [n, k] and, unless null, db [n]; see WeightGradientJob.
-  void add(const RowCount& rows, const Real* dy, std::int64_t dy_stride, int n, const Real* x,
-           std::int64_t x_stride, int k, Real* dw, Real* db, const Real* bias_scale = nullptr,
-           int bias_scale_stride = 0) {
+  // dw = dy^T x and, unless null, db; see WeightGradientJob.
+  void add(const RowCount& rows, const Factor<Real>& dy, const Factor<Real>& x, Real* dw, Real* db,
+           const Real* bias_scale = nullptr, int bias_scale_stride = 0) {
     if (products_.jobs == kMaxWeightJobs) flush();
-    const int split = weight_split_rows(rows.capacity);
-    const std::int64_t numbers = static_cast<std::int64_t>(n) * k + n;
-    const std::int64_t stride = round_up(numbers, 4);
+    const int split = weight_split_rows(rows.capacity), n = dy.columns, k = x.columns;
+    const std::int64_t of_weight = static_cast<std::int64_t>(n) * k;
+    const std::int64_t stride = round_up(of_weight + n, 4);
     Real* partial = partials_.take(splits_of(rows.capacity, split) * stride);
-    products_.job[products_.jobs++] = {dy,      x,      dy_stride,  x_stride,
+    products_.job[products_.jobs++] = {dy.at,   x.at,   dy.stride,  x.stride,
                                        n,       k,      rows,       split,
                                        partial, stride, bias_scale, bias_scale_stride};
-    later_.push_back({partial, stride, static_cast<std::int64_t>(n) * k, rows, split, dw});
-    if (db != nullptr) {
-      later_.push_back({partial + static_cast<std::int64_t>(n) * k, stride, n, rows, split, db});
-    }
+    later_.push_back({partial, stride, of_weight, rows, split, dw});
+    if (db != nullptr) later_.push_back({partial + of_weight, stride, n, rows, split, db});
   }
 
   // A LayerNorm's partial sums, [splits, 2, D], filled by norm_backward.
@@ -375,10 +380,11 @@ class Backward {
     dense_input_gradient(
         one_input_gradient<Real>(count, hidden, hidden, kept.attended, w[kOutput], grad_context),
         precision_, stream_);
-    work_.add(count, kept.outer, hidden, hidden, saved.active, inner, inner, g[kOuter],
+    work_.add(count, {kept.outer, hidden, hidden}, {saved.active, inner, inner}, g[kOuter],
               g[kOuterBias]);
-    work_.add(count, kept.inner, inner, inner, saved.x1, hidden, hidden, g[kInner], g[kInnerBias]);
-    work_.add(count, kept.attended, hidden, hidden, saved.context, hidden, hidden, g[kOutput],
+    work_.add(count, {kept.inner, inner, inner}, {saved.x1, hidden, hidden}, g[kInner],
+              g[kInnerBias]);
+    work_.add(count, {kept.attended, hidden, hidden}, {saved.context, hidden, hidden}, g[kOutput],
               g[kOutputBias]);
   }
 
@@ -427,13 +433,14 @@ class Backward {
     dense_input_gradient(input, precision_, stream_);
     add_to_last(packed, hidden, scratch_.grad_rows, scratch_.grad_out, stream_);
 
-    work_.add(count, scratch_.grad_query, hidden, hidden, last.rows, hidden, hidden, g[kQuery],
+    work_.add(count, {scratch_.grad_query, hidden, hidden}, {last.rows, hidden, hidden}, g[kQuery],
               g[kQueryBias]);
     for (int head = 0; head < heads; ++head) {
-      work_.add(count, last.query + head * size, hidden, size, scratch_.grad_u + head * hidden,
-                wide, hidden, g[kKey] + head * head_weights, nullptr);
-      work_.add(count, scratch_.last_context + head * size, hidden, size,
-                last.mixture + head * hidden, wide, hidden, g[kValue] + head * head_weights,
+      work_.add(count, {last.query + head * size, hidden, size},
+                {scratch_.grad_u + head * hidden, wide, hidden}, g[kKey] + head * head_weights,
+                nullptr);
+      work_.add(count, {scratch_.last_context + head * size, hidden, size},
+                {last.mixture + head * hidden, wide, hidden}, g[kValue] + head * head_weights,
                 g[kValueBias] + head * size, last.mass + head, heads);
     }
   }
@@ -463,8 +470,8 @@ class Backward {
     Real* const grads[3] = {g[kQuery], g[kKey], g[kValue]};
     Real* const bias_grads[3] = {g[kQueryBias], g[kKeyBias], g[kValueBias]};
     for (int i = 0; i < 3; ++i) {
-      work_.add(rows.count, grad_qkv + i * hidden, 3 * hidden, hidden, input_of(layer), hidden,
-                hidden, grads[i], bias_grads[i]);
+      work_.add(rows.count, {grad_qkv + i * hidden, 3 * hidden, hidden},
+                {input_of(layer), hidden, hidden}, grads[i], bias_grads[i]);
     }
   }
 

@@ -50,29 +50,25 @@ void similarity_losses(const Losses<Real>& job, void* stream) {
 }
 
 template <typename Real>
-void normalise_rows(const View<Real>& x, int batch, int hidden, Real* unit, Real* norm, Real eps,
-                    void* stream) {
-  launch({blocks_for(batch, kNormaliseThreads / kWarpSize), kNormaliseThreads, 0,
+void normalise_rows(const View<Real>& x, const UnitRows<Real>& unit, void* stream) {
+  launch({blocks_for(unit.batch, kNormaliseThreads / kWarpSize), kNormaliseThreads, 0,
           static_cast<cudaStream_t>(stream)},
-         normalise_rows_kernel<Real>, x, batch, hidden, unit, norm, eps);
+         normalise_rows_kernel<Real>, x, unit);
 }
 
 template <typename Real>
-void normalise_rows_backward(const Real* unit, const Real* norm, const Real* grad_unit, int batch,
-                             int hidden, Real eps, bool accumulate, Real* grad_x, void* stream) {
-  launch({blocks_for(batch, kNormaliseThreads / kWarpSize), kNormaliseThreads, 0,
+void normalise_rows_backward(const UnitRows<Real>& unit, const Real* grad_unit, bool accumulate,
+                             Real* grad_x, void* stream) {
+  launch({blocks_for(unit.batch, kNormaliseThreads / kWarpSize), kNormaliseThreads, 0,
           static_cast<cudaStream_t>(stream)},
-         normalise_rows_backward_kernel<Real>, unit, norm, grad_unit, batch, hidden, eps,
-         accumulate, grad_x);
+         normalise_rows_backward_kernel<Real>, unit, grad_unit, accumulate, grad_x);
 }
 
 template void similarity_losses(const Losses<float>&, void*);
 template void similarity_losses(const Losses<double>&, void*);
-template void normalise_rows(const View<float>&, int, int, float*, float*, float, void*);
-template void normalise_rows(const View<double>&, int, int, double*, double*, double, void*);
-template void normalise_rows_backward(const float*, const float*, const float*, int, int, float,
-                                      bool, float*, void*);
-template void normalise_rows_backward(const double*, const double*, const double*, int, int, double,
-                                      bool, double*, void*);
+template void normalise_rows(const View<float>&, const UnitRows<float>&, void*);
+template void normalise_rows(const View<double>&, const UnitRows<double>&, void*);
+template void normalise_rows_backward(const UnitRows<float>&, const float*, bool, float*, void*);
+template void normalise_rows_backward(const UnitRows<double>&, const double*, bool, double*, void*);
 
 }  // namespace mclrec::cuda

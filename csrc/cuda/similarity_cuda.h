@@ -113,14 +113,21 @@ void similarity_losses(const Losses<Real>& job, void* stream);
 template <typename Real>
 void similarity_gradients(const Gradients<Real>& job, Precision precision, void* stream);
 
-// unit = x / max(|x|, eps) row by row, and the lengths. unit [B, D] contiguous, norm [B].
+// Rows of unit length, x / max(|x|, eps), and the lengths of x.
 template <typename Real>
-void normalise_rows(const View<Real>& x, int batch, int hidden, Real* unit, Real* norm, Real eps,
-                    void* stream);
+struct UnitRows {
+  int batch, hidden;
+  Real eps;
+  Real* rows;  // [B, D] contiguous
+  Real* norm;  // [B]
+};
 
-// grad_x from the gradient of `unit`; added to grad_x if `accumulate`.
 template <typename Real>
-void normalise_rows_backward(const Real* unit, const Real* norm, const Real* grad_unit, int batch,
-                             int hidden, Real eps, bool accumulate, Real* grad_x, void* stream);
+void normalise_rows(const View<Real>& x, const UnitRows<Real>& unit, void* stream);
+
+// grad_x from the gradient of the rows of unit length; added to grad_x if `accumulate`.
+template <typename Real>
+void normalise_rows_backward(const UnitRows<Real>& unit, const Real* grad_unit, bool accumulate,
+                             Real* grad_x, void* stream);
 
 }  // namespace mclrec::cuda

@@ -327,38 +327,40 @@ inline constexpr int kNormaliseThreads = 128;  // a warp a row
 
 template <typename Real>
 __global__ void __launch_bounds__(kNormaliseThreads)
-    normalise_rows_kernel(View<Real> x, int batch, int hidden, Real* unit, Real* norm, Real eps) {
+    normalise_rows_kernel(View<Real> x, UnitRows<Real> unit) {
   const int row = static_cast<int>(blockIdx.x) * (kNormaliseThreads / kWarpSize) + warp_index();
-  if (row >= batch) return;
+  if (row >= unit.batch) return;
   const Real* from = x.rows + row * x.stride;
+  Real* to = unit.rows + static_cast<std::int64_t>(row) * unit.hidden;
   Real square = Real(0);
-  for (int d = lane_index(); d < hidden; d += kWarpSize) square = fma_of(from[d], from[d], square);
-  const Real length = sqrt_of(group_sum<kWarpSize>(square));
-  const Real divisor = length > eps ? length : length == length ? eps : length;
-  for (int d = lane_index(); d < hidden; d += kWarpSize) {
-    unit[static_cast<std::int64_t>(row) * hidden + d] = from[d] / divisor;
+  for (int d = lane_index(); d < unit.hidden; d += kWarpSize) {
+    square = fma_of(from[d], from[d], square);
   }
-  if (lane_index() == 0) norm[row] = length;
+  const Real length = sqrt_of(group_sum<kWarpSize>(square));
+  const Real divisor = length > unit.eps ? length : length == length ? unit.eps : length;
+  for (int d = lane_index(); d < unit.hidden; d += kWarpSize) to[d] = from[d] / divisor;
+  if (lane_index() == 0) unit.norm[row] = length;
 }
 
 // u = x / |x|: dx = (du - u (u . du)) / |x|; a row shorter than eps was divided by eps.
 template <typename Real>
 __global__ void __launch_bounds__(kNormaliseThreads)
-    normalise_rows_backward_kernel(const Real* unit, const Real* norm, const Real* grad_unit,
-                                   int batch, int hidden, Real eps, bool accumulate, Real* grad_x) {
+    normalise_rows_backward_kernel(UnitRows<Real> unit, const Real* grad_unit, bool accumulate,
+                                   Real* grad_x) {
   const int row = static_cast<int>(blockIdx.x) * (kNormaliseThreads / kWarpSize) + warp_index();
-  if (row >= batch) return;
-  const std::int64_t start = static_cast<std::int64_t>(row) * hidden;
+  if (row >= unit.batch) return;
+  const std::int64_t start = static_cast<std::int64_t>(row) * unit.hidden;
+  const Real* u = unit.rows + start;
   Real dot = Real(0);
-  for (int d = lane_index(); d < hidden; d += kWarpSize) {
-    dot = fma_of(unit[start + d], grad_unit[start + d], dot);
+  for (int d = lane_index(); d < unit.hidden; d += kWarpSize) {
+    dot = fma_of(u[d], grad_unit[start + d], dot);
   }
   dot = group_sum<kWarpSize>(dot);
-  const Real length = norm[row];
-  const bool shorter = length <= eps;
-  for (int d = lane_index(); d < hidden; d += kWarpSize) {
-    const Real along = shorter ? Real(0) : unit[start + d] * dot;
-    const Real gradient = (grad_unit[start + d] - along) / (shorter ? eps : length);
+  const Real length = unit.norm[row];
+  const bool shorter = length <= unit.eps;
+  for (int d = lane_index(); d < unit.hidden; d += kWarpSize) {
+    const Real along = shorter ? Real(0) : u[d] * dot;
+    const Real gradient = (grad_unit[start + d] - along) / (shorter ? unit.eps : length);
     grad_x[start + d] = accumulate ? grad_x[start + d] + gradient : gradient;
   }
 }

@@ -183,19 +183,27 @@ std::vector<Tensor> check_weights(const Checker& check, const std::vector<Tensor
   return checked;
 }
 
-Inputs check_inputs(const Checker& check, const Tensor& items, const Tensor& positions,
-                    const Tensor& offsets, const std::vector<Tensor>& weights, int64_t heads,
-                    double hidden_dropout, double attention_dropout, double eps, int64_t seed,
-                    const Tensor& update) {
-  check.tensor("items", items, ScalarType::Int, {-1});
-  check.tensor("positions", positions, ScalarType::Int, {items.size(0)});
-  check.tensor("offsets", offsets, ScalarType::Int, {-1});
-  check.require(offsets.size(0) >= 1, "offsets must hold at least one number");
+EncodeOptions check_options(const Checker& check, double hidden_dropout, double attention_dropout,
+                            double eps, int64_t seed, const Tensor& update) {
   check.counter("update", update);
   check.require(eps >= 0.0, "eps must be at least 0, got ", eps);
   check.require(hidden_dropout >= 0.0 && hidden_dropout < 1.0 && attention_dropout >= 0.0 &&
                     attention_dropout < 1.0,
                 "dropout must be in [0, 1), got ", hidden_dropout, " and ", attention_dropout);
+  return {.hidden_dropout = hidden_dropout,
+          .attention_dropout = attention_dropout,
+          .eps = eps,
+          .seed = static_cast<uint64_t>(seed),
+          .update = read_pointer<int64_t>(update)};
+}
+
+Inputs check_inputs(const Checker& check, const Tensor& items, const Tensor& positions,
+                    const Tensor& offsets, const std::vector<Tensor>& weights, int64_t heads,
+                    const EncodeOptions& options) {
+  check.tensor("items", items, ScalarType::Int, {-1});
+  check.tensor("positions", positions, ScalarType::Int, {items.size(0)});
+  check.tensor("offsets", offsets, ScalarType::Int, {-1});
+  check.require(offsets.size(0) >= 1, "offsets must hold at least one number");
   EncodeSizes sizes{};
   std::vector<Tensor> dense_weights = check_weights(check, weights, sizes);
   check.require(heads >= 1 && sizes.hidden % heads == 0, "heads must divide the hidden size ",
@@ -208,11 +216,7 @@ Inputs check_inputs(const Checker& check, const Tensor& items, const Tensor& pos
                 .offsets = dense(offsets),
                 .weights = std::move(dense_weights),
                 .sizes = sizes,
-                .options = {.hidden_dropout = hidden_dropout,
-                            .attention_dropout = attention_dropout,
-                            .eps = eps,
-                            .seed = static_cast<uint64_t>(seed),
-                            .update = read_pointer<int64_t>(update)}};
+                .options = options};
   check_batch(check, inputs);
   return inputs;
 }
@@ -222,8 +226,10 @@ std::tuple<Tensor, Tensor> encode_op(const Tensor& items, const Tensor& position
                                      const Tensor& offsets, const std::vector<Tensor>& weights,
                                      int64_t heads, double hidden_dropout, double attention_dropout,
                                      double eps, int64_t seed, const Tensor& update, bool save) {
-  const Inputs inputs = check_inputs(Checker(kOp, items), items, positions, offsets, weights, heads,
-                                     hidden_dropout, attention_dropout, eps, seed, update);
+  const Checker check(kOp, items);
+  const EncodeOptions options =
+      check_options(check, hidden_dropout, attention_dropout, eps, seed, update);
+  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads, options);
   Call call("encode", inputs.like());
   const Tensor h = empty(inputs.like(), {inputs.sizes.sequences, inputs.sizes.hidden});
   return by_dtype(inputs.like(), [&]<class T>() -> std::tuple<Tensor, Tensor> {
@@ -282,8 +288,9 @@ std::vector<Tensor> encode_backward_op(const Tensor& grad_h, const Tensor& items
                                        double attention_dropout, double eps, int64_t seed,
                                        const Tensor& update) {
   const Checker check(kOp, items);
-  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads,
-                                     hidden_dropout, attention_dropout, eps, seed, update);
+  const EncodeOptions options =
+      check_options(check, hidden_dropout, attention_dropout, eps, seed, update);
+  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads, options);
   Call call("encode_backward", inputs.like());
   return backward(check, inputs, grad_h, saved, nullptr, call);
 }
@@ -302,8 +309,9 @@ std::vector<Tensor> encode_backward_add_op(const Tensor& grad_h, const Tensor& i
                                            double attention_dropout, double eps, int64_t seed,
                                            const Tensor& update, const Tensor& grad_items) {
   const Checker check(kOp, items);
-  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads,
-                                     hidden_dropout, attention_dropout, eps, seed, update);
+  const EncodeOptions options =
+      check_options(check, hidden_dropout, attention_dropout, eps, seed, update);
+  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads, options);
   Call call("encode_backward_add", inputs.like());
   return backward(check, inputs, grad_h, saved, &grad_items, call);
 }

@@ -20,12 +20,6 @@
 
 namespace mclrec::reader {
 
-struct Effort {
-  int threads = 1;
-  int64_t bytes_per_thread = 1 << 20;  // smaller files are read by fewer threads
-  size_t block_bytes = 1 << 19;        // read at a time
-};
-
 class File {
  public:
   explicit File(const std::string& path) : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
@@ -85,8 +79,8 @@ inline std::vector<std::unique_ptr<Segment>> cut(const File& file, int64_t offse
   for (int64_t part = 1; part <= parts; ++part) {
     const int64_t wanted = offset + bytes * part / parts;
     const int64_t end = part == parts ? file.size() : std::max(begin, file.line_start(wanted - 1));
-    segments.push_back(std::make_unique<Segment>(file.descriptor(), nullptr, begin, end,
-                                                 effort.block_bytes, layout));
+    segments.push_back(
+        std::make_unique<Segment>(file.descriptor(), nullptr, begin, end, effort, layout));
     begin = end;
   }
   return segments;
@@ -226,7 +220,7 @@ inline Log read_log(const std::string& path, int64_t offset, int64_t first_line,
 inline Log read_stream(const Pull& pull, int64_t first_line, const Layout& layout,
                        const Effort& effort) {
   std::vector<std::unique_ptr<Segment>> one;
-  one.push_back(std::make_unique<Segment>(-1, &pull, 0, 0, effort.block_bytes, layout));
+  one.push_back(std::make_unique<Segment>(-1, &pull, 0, 0, effort, layout));
   return read_segments(std::move(one), first_line, layout);
 }
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
@@ -64,10 +65,17 @@ struct UserLine {
   int64_t line;
 };
 
+struct Effort {
+  int threads = 1;
+  int64_t bytes_per_thread = 1 << 20;          // smaller files are read by fewer threads
+  size_t block_bytes = 1 << 19;                // read at a time
+  std::atomic<int64_t>* bytes_read = nullptr;  // of a file, so far: for who wants to watch
+};
+
 class Segment {
  public:
   // Bytes [begin, end) of a file, or (with `pull`) all that comes from a stream.
-  Segment(int file, const Pull* pull, int64_t begin, int64_t end, size_t block_bytes,
+  Segment(int file, const Pull* pull, int64_t begin, int64_t end, const Effort& effort,
           const Layout& layout)
       : layout_(layout),
         file_(file),
@@ -75,7 +83,8 @@ class Segment {
         at_(begin),
         begin_(begin),
         end_(end),
-        block_bytes_(block_bytes),
+        block_bytes_(effort.block_bytes),
+        bytes_read_(effort.bytes_read),
         splitter_(layout_) {
     set_up_roles();
   }
@@ -162,6 +171,9 @@ class Segment {
       if (n == 0) break;
       got += static_cast<size_t>(n);
       at_ += n;
+    }
+    if (bytes_read_ != nullptr) {
+      bytes_read_->fetch_add(static_cast<int64_t>(got), std::memory_order_relaxed);
     }
     return got;
   }
@@ -419,6 +431,7 @@ class Segment {
   int64_t at_;
   const int64_t begin_, end_;
   const size_t block_bytes_;
+  std::atomic<int64_t>* const bytes_read_;
   bool reserved_ = false;
   Buffer<char> block_;
   std::array<bool, 256> stop_;  // characters that end a field

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -153,11 +153,11 @@ def read_native(
         raise InputError(f"the C++ log reader is not available: {reason}")
     path = source if isinstance(source, Path) else source.path if source.plain else None
     if path is not None:
-        found = _call(module, layout, threads, bytes_per_thread, block_bytes, path=path)
+        found = module.read(os.fsencode(path), layout, threads, bytes_per_thread, block_bytes)
     else:
         assert isinstance(source, Source)
         with _Ahead(source.blocks(layout.offset)) as ahead:
-            found = _call(module, layout, 1, 1, block_bytes, stream=ahead.next)
+            found = module.read(b"", layout, 1, block_bytes=block_bytes, stream=ahead.next)
     problems = [Problem(*record) for record in found["problems"]]
     if problems:
         return Table(found["users"], found["items"], *(_ids([]), _ids([]))), problems, found["bad"]
@@ -171,32 +171,6 @@ def read_native(
         then=found["then"],
     )
     return table, [], 0
-
-
-def _call(
-    module: ModuleType,
-    layout: Layout,
-    threads: int,
-    bytes_per_thread: int,
-    block_bytes: int,
-    path: Path = Path(),
-    stream: Callable[[], bytes] | None = None,
-) -> Any:
-    return module.read(
-        os.fsencode(path),
-        layout.kind == "table",
-        layout.delimiter,
-        layout.quotes,
-        layout.columns,
-        (layout.user, layout.item, layout.time, layout.rating, layout.then),
-        (layout.time_is_iso, layout.then_is_iso),
-        layout.offset,
-        layout.first_line,
-        threads,
-        bytes_per_thread,
-        block_bytes,
-        stream,
-    )
 
 
 def group_rows(table: Table, reader: str, threads: int) -> Csr:

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import time
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -429,14 +430,20 @@ def test_the_compiled_functions_check_their_arguments() -> None:
     fixed.flags.writeable = False
     with pytest.raises(ValueError):
         module.group(good, fixed, None, 1, 1)
-    with pytest.raises(ValueError, match="outside the table"):
-        module.read(b"x", True, ",", True, 2, (0, 2, -1, -1, -1), (False, False), 0, 1, 1)
-    for parts in ((0, 0, -1, -1, -1), (0, 1, 1, -1, -1)):  # one of them would never be filled
+    layout = Layout("csv", "table", ",", True, ("u", "i"), 0, 1)
+    change: dict[str, Any]
+    for change in ({"item": 2}, {"user": -1}, {"time": 2}, {"rating": -2}):
+        with pytest.raises(ValueError, match="outside the table"):
+            module.read(b"x", replace(layout, **change), 1)
+    for change in ({"item": 0}, {"time": 1}):  # one of the two would never be filled
         with pytest.raises(ValueError, match="two parts"):
-            module.read(b"x", True, ",", True, 2, parts, (False, False), 0, 1, 1)
+            module.read(b"x", replace(layout, **change), 1)
     for delimiter in ("", ":::"):
         with pytest.raises(ValueError, match="delimiter"):
-            module.read(b"x", True, delimiter, True, 2, (0, 1, -1, -1, -1), (False, False), 0, 1, 1)
+            module.read(b"x", replace(layout, delimiter=delimiter), 1)
+    for threads, block in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="1 or more"):
+            module.read(b"x", layout, threads, block_bytes=block)
     offsets = np.array([0, 2, 3])
     for wrong in ([0, 2, 4], [1, 2, 3], [0, 3, 2, 3], [0]):
         with pytest.raises(ValueError, match="offsets"):
@@ -445,6 +452,4 @@ def test_the_compiled_functions_check_their_arguments() -> None:
         with pytest.raises(ValueError, match="contiguous"):
             module.census(items, offsets, times, 1)
     with pytest.raises(OSError):
-        module.read(
-            b"/nonexistent/x", True, ",", True, 2, (0, 1, -1, -1, -1), (False, False), 0, 1, 1
-        )
+        module.read(b"/nonexistent/x", layout, 1)
