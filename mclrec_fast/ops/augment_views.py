@@ -10,10 +10,11 @@ from torch import Tensor
 
 from .. import _native
 from ._shared import check_same_device, check_tensor, check_update, define_op, signed_seed
-from .packed import PackedSequences
+from .packed import PackedSequences, free_to_read
 from .torch import augment_views as _in_torch
 
 _Packed = tuple[Tensor, Tensor, Tensor]
+_MOST_TOKENS = 2**31 - 1
 
 
 def _augment_views_fake(
@@ -67,7 +68,9 @@ def gather_sequences(
         InputError: "native" is not available.
     """
     _check("gather_sequences", items, starts, lengths, max_length)
-    if _native.backend(backend, items.device, "gather_sequences") == "native":
+    native = _native.backend(backend, items.device, "gather_sequences") == "native"
+    max_length = _longest("gather_sequences", lengths, max_length, 1, native)
+    if native:
         packed = torch.ops.mclrec_fast.gather_sequences(items, starts, lengths, max_length)
         return PackedSequences(*packed).narrow()
     _check_slices("gather_sequences", items, starts, lengths, max_length)
@@ -116,7 +119,9 @@ def augment_views(
     _check_ratios(crop_ratio, mask_ratio, reorder_ratio)
     check_update("batch", batch)
     seed = signed_seed(seed)
-    if _native.backend(backend, items.device, "augment_views") == "native":
+    native = _native.backend(backend, items.device, "augment_views") == "native"
+    max_length = _longest("augment_views", lengths, max_length, 3, native)
+    if native:
         packed = torch.ops.mclrec_fast.augment_views(
             items,
             starts,
@@ -154,6 +159,23 @@ def _check(op: str, items: Tensor, starts: Tensor, lengths: Tensor, max_length: 
         )
     if max_length < 1:
         raise ValueError(f"{op}: max_length must be at least 1, got {max_length}")
+
+
+def _longest(op: str, lengths: Tensor, max_length: int, copies: int, native: bool) -> int:
+    """The longest sequence there is, at most `max_length`: memory is taken for so many each.
+
+    Where only a device knows it is `max_length`. Wrong lengths change nothing, and are named later.
+    """
+    if free_to_read(lengths) or not native:
+        low, high = map(int, lengths.aminmax()) if len(lengths) else (1, 1)
+        max_length = min(max_length, high) if low >= 1 else max_length
+    rows = copies * len(lengths)
+    if max_length * max(rows, 1) > _MOST_TOKENS:
+        raise ValueError(
+            f"{op}: {rows} sequences of up to {max_length} items are more than 2^31 tokens; use a "
+            "smaller batch"
+        )
+    return max_length
 
 
 def _check_ratios(crop_ratio: float, mask_ratio: float, reorder_ratio: float) -> None:

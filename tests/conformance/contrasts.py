@@ -84,6 +84,37 @@ def made_of(*names: str) -> Any:
     return make
 
 
+def smooth(call: Call) -> list[float] | None:
+    """R has no gradient where two largest negatives of a row are equal, or one and the positive.
+
+    Equal but for rounding, which decides on either backend. Where products are exact both take the
+    first of equals, as the shapes of equal rows check.
+    """
+    x = {name: view.double() for name, view in call.tensors.items()}
+    if len(x["h1"]) == 1:
+        return None
+    for a, b in (("z1", "z2"), ("h1", "z2"), ("h2", "z1")):
+        for u, v in ((x[a], x[b]), (x[b], x[a])):
+            none = torch.full((len(u),), -torch.inf).diag()
+            negatives = torch.cat([u @ u.T + none, u @ v.T + none], 1)  # [B, 2B]
+            rivals = torch.cat(
+                [negatives.topk(2).values, (u * v).sum(1, keepdim=True)], 1
+            )  # [B, 3]
+            m, second, p = rivals.T
+            rounding = 1e-5 * u.norm(dim=1) * torch.cat([u, v]).norm(dim=1).max()
+            if (torch.minimum(m - second, (m - p).abs()) <= rounding).any():
+                return [1.5, 0.75, 0.0]
+    return None
+
+
+def condition(call: Call) -> float:
+    """The cosine divides a gradient by the length of a row, which is 0 only for a row of zeros."""
+    if call.settings.get("similarity") != "cos":
+        return 1.0
+    shortest = min(float(x.double().norm(dim=1).min()) for x in call.tensors.values())
+    return max(1.0, 1.0 / max(shortest, 1e-8))
+
+
 def bad(*names: str) -> list[Bad]:
     """Bad views of a good batch of 18 x 12, and bad settings."""
     first, *others = names
@@ -141,6 +172,8 @@ CONTRAST = OpCase(
         "cos": DIFFERENT,
     },
     bad=bad("h1", "h2", "z1", "z2"),
+    smooth=smooth,
+    condition=condition,
     **COMMON,
 )
 INFO_NCE = OpCase(
@@ -149,5 +182,6 @@ INFO_NCE = OpCase(
     make=made_of("a", "b"),
     settings={"dot": {}, "dot, cold": {"temperature": 0.3}, "cos": DIFFERENT},
     bad=bad("a", "b"),
+    condition=condition,
     **COMMON,
 )

@@ -70,6 +70,10 @@ class OpCase:
     draws: Callable[[Any], int] = lambda shape: 1  # float32 is judged by the median of so many
     float32: Callable[[Any], bool] = lambda shape: True  # whether this shape says anything
     tolerance: Callable[[Call], float] = lambda call: 1e-13  # in float64
+    # By how much a gradient's errors may exceed what it is made of, where that cancels.
+    condition: Callable[[Call], float] = lambda call: 1.0
+    # Weights of the scalar outputs that have a gradient at these arguments; None where all have.
+    smooth: Callable[[Call], Sequence[float] | None] = lambda call: None
     sizes: Callable[[dict[str, float], Call, str], dict[str, float]] = same_sizes
     said: Callable[[str], str] = lambda name: name  # what errors call an argument
     on_gpu: bool = True  # has a CUDA kernel

@@ -151,6 +151,17 @@ def test_gather_sequences(lengths: list[int], backend: str) -> None:
     assert rows == [[(7 * r + j + 1, j) for j in range(k)] for r, k in enumerate(lengths)]
 
 
+@pytest.mark.parametrize("longest", (2**31, 2**62))
+def test_no_memory_is_taken_for_a_longest_history_that_is_not_there(
+    longest: int, backend: str
+) -> None:
+    for lengths in ([], [5, 50, 3]):
+        starts, n = torch.arange(len(lengths)), torch.tensor(lengths, dtype=torch.int32)
+        found = gather_sequences(LOG, starts, n, max_length=longest, backend=backend)
+        expected = gather_sequences(LOG, starts, n, max_length=50, backend=backend)
+        assert all(x.equal(y) for x, y in zip(found, expected, strict=True))
+
+
 @pytest.mark.usefixtures("kernel")
 def test_capacity_behind_the_last_token_is_zero() -> None:
     tensors, rows = slices(SHAPES["mixed"]).values(), len(SHAPES["mixed"])
