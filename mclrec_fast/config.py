@@ -109,6 +109,12 @@ class TrainConfig:
         flag=True,
         choices=("none", "items", "others"),
     )
+    item_embeddings: str | None = option(
+        None, "vectors to begin with, by item id", flag=True, metavar="FILE"
+    )
+    item_ids: str | None = option(
+        None, "the items of the rows of an .npy of vectors", flag=True, metavar="FILE"
+    )
     batch_size: int = option(256, "samples of a batch (B)", low=1)
     learning_rate: float = option(1e-3, "step size of every Adam optimizer", above=0)
     learning_rate_schedule: str = option(
@@ -157,6 +163,8 @@ class TrainConfig:
                     f"{name} is a mode of GPUs, but the device is {self.device}: leave it out "
                     f"(--no-{name}), or give --device cuda"
                 )
+        if self.item_ids is not None and self.item_embeddings is None:
+            raise InputError("item_ids names the rows of item_embeddings: give both or neither")
         if self.tf32 and self.bf16:
             raise InputError(
                 "tf32 and bf16 are two ways to round the same products: give one of them"

@@ -189,12 +189,18 @@ class RunDirectory:
         write_atomically(self.path / name, json_bytes(value))
 
     def write_config(self, config: Config) -> None:
-        """Replaces config.json; the logs' paths are whole, to be found from any folder."""
-        more = tuple(str(Path(path).resolve()) for path in config.data.more)
-        config = replace(config, data=replace(config.data, more=more))
-        if config.data.data is not None:
-            data = replace(config.data, data=str(Path(config.data.data).resolve()))
-            config = replace(config, data=data)
+        """Replaces config.json; the paths in it are whole, to be found from any folder."""
+        data = replace(
+            config.data,
+            data=_whole(config.data.data),
+            more=tuple(str(Path(path).resolve()) for path in config.data.more),
+        )
+        train = replace(
+            config.train,
+            item_embeddings=_whole(config.train.item_embeddings),
+            item_ids=_whole(config.train.item_ids),
+        )
+        config = replace(config, data=data, train=train)
         self.write_json(CONFIG, to_dict(config))
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -209,6 +215,10 @@ class RunDirectory:
             writer.writeheader()
             writer.writerows(rows)
         write_atomically(self.path / METRICS_TABLE, table.getvalue().encode())
+
+
+def _whole(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())
 
 
 def _lock(file: IO[str], path: Path) -> None:

@@ -17,6 +17,9 @@ CHANGEABLE = (
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
 
+_NOT_DECISIVE = ("user_ids", "item_embeddings", "item_ids")
+"""Keys that change nothing, or nothing by themselves: what files hold is in `Start`."""
+
 LATER = ("loss", "reuse_views", "valid_users", "freeze")
 """Keys that came after the first runs of this format. They count where they are not at their
 default, so that a run from before them keeps its identity."""
@@ -36,7 +39,7 @@ def identity(config: Config, data_sha256: str, start: Start | None = None) -> st
         for part in to_dict(config).values()
         for name, value in part.items()
         if name not in CHANGEABLE
-        and name != "user_ids"
+        and name not in _NOT_DECISIVE
         and not (name in LATER and value == keys[name].default)
     }
     parts = [decisive, data_sha256, *([] if start is None else [start.decisive()])]

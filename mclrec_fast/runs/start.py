@@ -17,22 +17,24 @@ class Start:
     """The weights that a training went on from.
 
     Attributes:
-        weights: their SHA-256.
+        weights: their SHA-256; "" for new ones.
         run: identity of the run they are of; "" for those of a model in memory.
         path: that run's directory, "" where nothing was kept of it.
         optimizer: "carry" where the optimizers' state was taken over, else "reset".
         items: how many items they knew.
+        vectors: SHA-256 of the item vectors that went into new rows; "" where none did.
     """
 
-    weights: str
+    weights: str = ""
     run: str = ""
     path: str = ""
     optimizer: str = OPTIMIZERS[0]
     items: int = 0
+    vectors: str = ""
 
     def decisive(self) -> list[str]:
         """What decides bits."""
-        return [self.weights, self.run, self.optimizer]
+        return [self.weights, self.run, self.optimizer, *([self.vectors] if self.vectors else [])]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only."""
@@ -46,8 +48,8 @@ class Start:
             InputError: values of another kind.
         """
         kinds = {field.name: field.type for field in fields(cls)}
-        good = isinstance(values, Mapping) and set(values) == set(kinds)
-        if not good or any(type(values[n]).__name__ != _name(kind) for n, kind in kinds.items()):
+        good = isinstance(values, Mapping) and set(values) <= set(kinds)
+        if not good or any(type(v).__name__ != _name(kinds[n]) for n, v in values.items()):
             raise InputError(f"{origin}: what it says of the run's start is damaged")
         return cls(**values)
 

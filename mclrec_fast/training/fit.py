@@ -7,6 +7,7 @@ that bad input leaves nothing behind.
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from ..config import Config, Resolved, TrainConfig, options_from
 from ..config_keys import Given, show
 from ..console import Console
 from ..data import Dataset, load_dataset
+from ..data.vectors import Vectors
 from ..errors import InputError
 from ..evaluation import require_items
 from ..metrics import Monitor
@@ -46,6 +48,7 @@ from .machine import all_cores, machine_for
 from .observers import Callback, EpochLines, MetricsFiles, Observers, require_callbacks
 from .report import final_report
 from .trackers import tracker_of
+from .vectors import fill, split_given, vectors_in
 
 
 class Job(NamedTuple):
@@ -101,8 +104,9 @@ def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, A
         require_freezable(model, config.train.freeze)
         path = out or default_path(dataset.name, config.model.name)
         callbacks = tracker_of(config.train.tracker, path)
+        job = filled(Job(model, dataset, config, device, console), vectors_in(config.train))
         with RunDirectory.create(path) as directory:
-            return train_job(Job(model, dataset, config, device, console), directory, callbacks)
+            return train_job(job, directory, callbacks)
 
 
 def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str, Any]:
@@ -154,6 +158,8 @@ def fit_in_python(
             f"fit takes a Dataset, not {type(dataset).__name__}: Dataset.from_frame(frame, "
             "user_col=..., item_col=..., time_col=...) makes one"
         )
+    training = dict(training)
+    vectors = split_given(training)
     train = options_from(TrainConfig, training, "fit")
     configuration.require_an_end(dataset.config, training)
     require_freezable(model, train.freeze)
@@ -167,6 +173,10 @@ def fit_in_python(
     with machine_for(train) as device:
         start = None if model.item_ids is None else start_of(model)
         job = Job(model, dataset, config, device, console, start)
+        if not again:
+            job = filled(job, vectors or vectors_in(train))
+        elif vectors is not None:
+            raise InputError("fit: item_embeddings: a resumed run has its item table; leave it out")
         if path is None:
             if again:
                 raise InputError("fit: resume=True needs run=DIR, the run to go on with")
@@ -230,6 +240,31 @@ def used_here(config: Config, given: Mapping[str, Given]) -> Config:
         off = {name: Given(False, "--device cpu") for name in ("tf32", "bf16")}
         given = {**off, **given}
     return changed(all_cores(config), given)
+
+
+def filled(job: Job, vectors: Vectors | None, first: int = 1) -> Job:
+    """A job whose model has these vectors in its item table, from row `first` on.
+
+    Raises:
+        InputError: they do not fit, or all rows are trained already; the model is as it was.
+    """
+    if vectors is None:
+        return job
+    model, start = job.model, job.start
+    if start is not None and first == 1:
+        raise InputError(
+            "item_embeddings: the model has weights already; vectors are for new items, see "
+            "fit_partial"
+        )
+    try:
+        if model.item_ids is None:
+            model.start(job.dataset.log.item_ids, job.config.train.seed)
+        job.console.line(fill(model, vectors, first).render(vectors))
+    except InputError:
+        if start is None:
+            model.item_ids = None
+        raise
+    return job._replace(start=replace(start or Start(), vectors=vectors.sha256))
 
 
 def _taken_up(path: Path, job: Job, state: checkpoint.State | None) -> Job:

@@ -17,6 +17,7 @@ from ..config_keys import Given
 from ..console import Console
 from ..data import Dataset, InteractionLog, load_dataset
 from ..data.grown import grown_ids, growth
+from ..data.vectors import Vectors
 from ..errors import InputError
 from ..models import model_class
 from ..models.base import Model
@@ -27,10 +28,11 @@ from ..runs.directory import RunDirectory, default_path
 from ..runs.loading import load_run, read_card, read_config
 from ..runs.other import IN_PYTHON, ONLY_PYTHON, read_alike, read_own
 from ..runs.start import OPTIMIZERS, Start
-from .fit import Job, require_freezable, start_of, train_job
+from .fit import Job, filled, require_freezable, start_of, train_job
 from .machine import all_cores, machine_for
 from .observers import Callback, require_callbacks
 from .trackers import tracker_of
+from .vectors import fill, require_fit, split_given, vectors_in
 
 
 def fit_partial(
@@ -50,6 +52,7 @@ def fit_partial(
     elif of_data:
         raise TypeError(f"fit_partial: {', '.join(sorted(of_data))}: a Dataset is read already")
     training = {name: value for name, value in options.items() if name not in of_data}
+    vectors = split_given(training)
     train = options_from(TrainConfig, training, "fit_partial")
     configuration.require_an_end(data.config, training)
     require_callbacks(callbacks)
@@ -59,7 +62,9 @@ def fit_partial(
     config = Config(data.config, model.options, train)
     console = Console() if verbose else Console.silent()
     with machine_for(train) as device:
-        job = _grown(Job(model, data, config, device, console), optimizer, None)
+        job = _grown(
+            Job(model, data, config, device, console), optimizer, vectors or vectors_in(train)
+        )
         callbacks = [*callbacks, *tracker_of(train.tracker, path)]
         if path is None:
             train_job(job, None, callbacks)
@@ -110,7 +115,8 @@ def start_from(
         if own.dataset is None:
             console.line(f"note: {own.why_not}; so histories are not compared with those of before")
         job = Job(model, dataset, config, device, console)
-        job = _grown(job, optimizer, None if own.dataset is None else own.dataset.log)
+        before_log = None if own.dataset is None else own.dataset.log
+        job = _grown(job, optimizer, vectors_in(config.train), before_log)
         path = out or default_path(dataset.name, config.model.name)
         callbacks = tracker_of(config.train.tracker, path)
         with RunDirectory.create(path) as directory:
@@ -128,20 +134,28 @@ def begin_again(path: Path, start: Start, job: Job) -> Job:
     Raises:
         InputError: what it began with is not to be had any more.
     """
-    if not start.path:
-        raise InputError(
-            f"{path}: died before its first state, and the weights that it began with were never "
-            "kept: train anew, in another directory"
-        )
-    model = job.model
-    _begin_with(Path(start.path), model)
-    if checkpoint.digest(model.state_dict()) != start.weights:
-        raise InputError(
-            f"{path}: died before its first state, and {start.path} has other weights by now than "
-            "those it began with: train anew, in another directory"
-        )
-    moments = _moments(model, start.optimizer, job.config.train.freeze)
-    grow(model, job.dataset.log.item_ids, job.config.train.seed)
+    died = f"{path}: died before its first state, and"
+    remedy = "train anew, in another directory"
+    vectors = vectors_in(job.config.train) if start.vectors else None
+    if (start.weights and not start.path) or (start.vectors and vectors is None):
+        raise InputError(f"{died} what it began with was never kept: {remedy}")
+    if vectors is not None and vectors.sha256 != start.vectors:
+        raise InputError(f"{died} {vectors.source} has changed since: {remedy}")
+    model, ids, seed = job.model, job.dataset.log.item_ids, job.config.train.seed
+    first, moments = 1, None
+    if start.weights:
+        _begin_with(Path(start.path), model)
+        if checkpoint.digest(model.state_dict()) != start.weights:
+            raise InputError(
+                f"{died} {start.path} has other weights by now than those it began with: {remedy}"
+            )
+        moments = _moments(model, start.optimizer, job.config.train.freeze)
+        first = start.items + 1
+        grow(model, ids, seed)
+    else:
+        model.start(ids, seed)
+    if vectors is not None:
+        fill(model, vectors, first)
     return job._replace(start=start, moments=moments)
 
 
@@ -158,6 +172,7 @@ def _resolved(parent: Path, before: Config, given: Mapping[str, Given]) -> Resol
             f"--model {given['model'].value}: {parent} is a {before.model.name}, and trains on as "
             "one"
         )
+    tree["train"] |= {"item_embeddings": None, "item_ids": None}  # these were the old items'
     if "data" in given or "dataset" in given:
         tree["data"] |= read_alike(before, given) | {"dataset": None, "more": ()}
     elif "more" not in given:
@@ -192,7 +207,9 @@ def _begin_with(parent: Path, model: Model) -> None:
     model._came_from = old._came_from
 
 
-def _grown(job: Job, optimizer: str, before: InteractionLog | None) -> Job:
+def _grown(
+    job: Job, optimizer: str, vectors: Vectors | None, before: InteractionLog | None = None
+) -> Job:
     """The job with its model grown to its data set, and the data set numbered alike.
 
     Everything is checked before the model is touched.
@@ -209,8 +226,11 @@ def _grown(job: Job, optimizer: str, before: InteractionLog | None) -> Job:
     if ids.dtype != model.item_ids.dtype:
         job.console.line("note: item ids were integers and are text now, as one of the new is text")
     dataset = job.dataset.numbered_as(ids)
+    first = len(model.item_ids)
+    if vectors is not None:
+        require_fit(model, vectors, ids)
     grow(model, ids, train.seed)
-    return job._replace(dataset=dataset, start=start, moments=moments)
+    return filled(job._replace(dataset=dataset, start=start, moments=moments), vectors, first)
 
 
 def _moments(model: Model, optimizer: str, freeze: str) -> dict[str, Any] | None:

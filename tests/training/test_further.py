@@ -263,7 +263,7 @@ def test_a_run_that_died_at_once_needs_what_it_began_with(
         shutil.copy(grown / name, dead / name)
     card = json.loads((grown / "data.json").read_text())
     for change, words in (
-        ({"path": ""}, "were never kept: train anew"),
+        ({"path": ""}, "was never kept: train anew"),
         ({"path": str(grown)}, "has other weights by now"),
         ({"path": str(tmp_path / "gone")}, "no such directory"),
         ({"path": 3}, "what it says of the run's start is damaged"),
