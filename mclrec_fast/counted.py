@@ -1,8 +1,8 @@
 """Ranks and lists of a scorer that gives every item one score, the same for everybody.
 
 The popularity floor: everything follows from one sorted list of the scores and from what each user
-had, so that nothing is scored user by user. The figures are those of `evaluation.rank_samples` and
-`best_items` with `models.Popularity`, to the digit.
+had, so that nothing is scored user by user. The figures are those of
+`evaluation.rank_and_list` with `models.Popularity`, to the digit.
 """
 
 from collections.abc import Iterator

@@ -61,7 +61,6 @@ def summary(ranks: Ranks, cutoffs: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-@torch.no_grad()
 def rank_samples(
     model: Model,
     table: SampleTable,
@@ -70,14 +69,35 @@ def rank_samples(
     backend: str = "auto",
     after_batch: Callable[[int], None] = lambda _done: None,
 ) -> Ranks:
-    """Rank every sample's target among all items, without dropout.
+    """Rank every sample's target among all items, without dropout; see `rank_and_list`."""
+    return rank_and_list(
+        model, table, 0, batch_size=batch_size, backend=backend, after_batch=after_batch
+    )[0]
+
+
+@torch.no_grad()
+def rank_and_list(
+    model: Model,
+    table: SampleTable,
+    k: int,
+    *,
+    batch_size: int,
+    backend: str = "auto",
+    after_batch: Callable[[int], None] = lambda _done: None,
+) -> tuple[Ranks, Ints]:
+    """Rank every sample's target and take the best items, each history encoded once.
 
     Args:
-        model: it is left in the mode it was in.
-        table: the samples.
-        batch_size: samples ranked at a time; the ranks do not depend on it.
-        backend: who computes the ranks.
+        model: it is left in the mode it was in, and works without dropout here.
+        table: the M samples.
+        k: how many items; 0 for the ranks alone.
+        batch_size: samples ranked at a time; the results do not depend on it.
+        backend: who computes them.
         after_batch: called with the number of samples of each finished batch.
+
+    Returns:
+        The ranks, and the k best items that each sample's user has not had, int64 [M, k], 0 where
+        none is left.
 
     Raises:
         RunError: a score is not finite.
@@ -90,19 +110,21 @@ def rank_samples(
             h = model.represent_slices(table.items, starts, lengths, Pass(backend=backend))
             if not bool(h.isfinite().all()):
                 raise RunError("the model represents a history by numbers that are not finite")
-            seen = table.seen(index)
+            seen, items = table.seen(index), model.items()
             try:
-                found = target_rank(h, model.items(), targets, *seen, backend=backend)
+                found = target_rank(h, items, targets, *seen, backend=backend)
             except ValueError as error:
                 raise RunError(f"the model's scores cannot be ranked: {error}") from error
+            best = top_k(h, items, k, *seen, backend=backend)[1] if k else targets.new_empty(0, 0)
             repeated = _repeated(targets, *seen)
-            parts.append([tensor.cpu().numpy() for tensor in (*found, repeated)])
+            parts.append([tensor.cpu().numpy() for tensor in (*found, repeated, best)])
             after_batch(len(index))
-    unmasked, unmasked_ties, masked, masked_ties, again = (
+    unmasked, unmasked_ties, masked, masked_ties, again, lists = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     masked[again] = UNREACHABLE
-    return Ranks(table.users.cpu().numpy(), unmasked, unmasked_ties, masked, masked_ties, again)
+    users = table.users.cpu().numpy()
+    return Ranks(users, unmasked, unmasked_ties, masked, masked_ties, again), lists
 
 
 def _repeated(targets: Tensor, seen: Tensor, offsets: Tensor) -> Tensor:
@@ -110,29 +132,6 @@ def _repeated(targets: Tensor, seen: Tensor, offsets: Tensor) -> Tensor:
     owner = torch.repeat_interleave(targets, offsets.diff())  # [K]
     hits = torch.nn.functional.pad((seen == owner).cumsum(0), (1, 0))  # [K + 1]
     return hits[offsets[1:]] > hits[offsets[:-1]]
-
-
-@torch.no_grad()
-def best_items(
-    model: Model,
-    table: SampleTable,
-    k: int,
-    *,
-    batch_size: int,
-    backend: str = "auto",
-    after_batch: Callable[[int], None] = lambda _done: None,
-) -> Ints:
-    """The k best items that each sample's user has not had, int64 [M, k], 0 where none is left."""
-    parts = []
-    with evaluating(model):
-        for start in range(0, len(table), batch_size):
-            index = torch.arange(start, min(start + batch_size, len(table)), device=table.device)
-            starts, lengths, _ = table.batch(index)
-            h = model.represent_slices(table.items, starts, lengths, Pass(backend=backend))
-            _, items = top_k(h, model.items(), k, *table.seen(index), backend=backend)
-            parts.append(items.cpu().numpy())
-            after_batch(len(index))
-    return np.concatenate(parts)
 
 
 class evaluating:
@@ -163,8 +162,7 @@ def measure(
         dataset: of the items the model knows.
         train: the cut-offs, the backend and the batch size of ranking.
         keep: receives each split's name and the model's ranks.
-        after_batch: called with the number of samples of each batch ranked, and again of each
-            whose lists are made: `rankings` of them in all.
+        after_batch: called with the number of samples of each batch that the model has ranked.
 
     Returns:
         `valid` and `test` (None where the split has none), and `popularity` with the same.
@@ -199,8 +197,7 @@ def measure_samples(
             and no word on the lists.
         train: the cut-offs, the backend and the batch size of ranking.
         keep: receives each part's name and the model's ranks.
-        after_batch: called with the number of samples of each batch ranked, and again of each
-            whose lists are made.
+        after_batch: called with the number of samples of each batch that the model has ranked.
 
     Raises:
         RunError: a score is not finite.
@@ -216,13 +213,12 @@ def measure_samples(
         if samples is None:
             continue
         table = SampleTable(log, samples, model.options.max_length, model.device)
-        ranks = rank_samples(model, table, **how)
+        longest = min(max(train.cutoffs), model.n_classes - 1) if counts is not None else 0
+        ranks, lists = rank_and_list(model, table, longest, **how)
         keep(name, ranks)
         of_model[name] = summary(ranks, train.cutoffs)
         if counts is None:
             continue
-        longest = min(max(train.cutoffs), model.n_classes - 1)
-        lists = best_items(model, table, longest, **how)
         of_model[name]["lists"] = list_metrics(lists, counts, train.cutoffs)
         of_floor[name] = summary(popularity_ranks(counts, table), train.cutoffs)
         lists = best_by_score(counts, table, longest)
@@ -235,11 +231,6 @@ def popularity_ranks(counts: NDArray[np.float32], table: SampleTable) -> Ranks:
     unmasked, unmasked_ties, masked, masked_ties, again = ranks_by_score(counts, table)
     masked[again] = UNREACHABLE
     return Ranks(table.users.cpu().numpy(), unmasked, unmasked_ties, masked, masked_ties, again)
-
-
-def rankings(samples: int, counts: object) -> int:
-    """How often `measure_samples` calls back, in samples: for ranks, and for lists where it can."""
-    return samples if counts is None else 2 * samples
 
 
 def evaluate_model(

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from mclrec_fast import Popularity
+from mclrec_fast import Popularity, SASRec
 from mclrec_fast.config import TrainConfig
 from mclrec_fast.counted import best_by_score
 from mclrec_fast.data import InteractionLog, Samples, split
@@ -15,8 +16,9 @@ from mclrec_fast.errors import RunError
 from mclrec_fast.evaluation import (
     UNREACHABLE,
     Ranks,
-    best_items,
+    measure_samples,
     popularity_ranks,
+    rank_and_list,
     rank_samples,
     summary,
 )
@@ -84,7 +86,7 @@ def test_list_metrics_by_hand() -> None:
 def test_best_items_leave_out_what_was_seen() -> None:
     log = make_log([1, 2, 3], [4, 1], items=4)
     scores = np.array([9, 4, 3, 2, 1], np.float32)
-    found = best_items(scorer(scores), targets(log), 3, batch_size=1)
+    _, found = rank_and_list(scorer(scores), targets(log), 3, batch_size=1)
     assert found.tolist() == [[3, 4, 0], [1, 2, 3]]
 
 
@@ -117,6 +119,32 @@ def test_a_constant_scorer_gets_no_credit() -> None:
     assert metrics(found.unmasked, CUTOFFS)["hr@20"] == 0
 
 
+def test_every_history_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For ranks, both protocols and lists together; the figures are those of separate passes."""
+    rng = np.random.default_rng(5)
+    log = make_log(*(rng.integers(1, 31, n).tolist() for n in rng.integers(3, 9, 40)), items=30)
+    model = SASRec(hidden_size=8, heads=1, layers=1, inner_size=8, max_length=6)
+    model.start(np.arange(31), 3)
+    users = np.arange(40, dtype=np.int32)
+    parts = {"test": Samples(users, (log.lengths - 1).astype(np.int32))}
+    train, counts = TrainConfig(eval_batch_size=7, cutoffs=(1, 5)), np.ones(31, np.float32)
+    table = SampleTable(log, parts["test"], 6, CPU)
+    ranks, lists = (rank_and_list(model, table, k, batch_size=64)[k > 0] for k in (0, 5))
+    encoded = []
+    encode = SASRec.represent_slices
+
+    def counting(self: SASRec, items: Tensor, starts: Tensor, lengths: Tensor, at: Pass) -> Tensor:
+        encoded.append(len(starts))
+        return encode(self, items, starts, lengths, at)
+
+    monkeypatch.setattr(SASRec, "represent_slices", counting)
+    told: list[int] = []
+    found = measure_samples(model, log, parts, counts, train, after_batch=told.append)
+    assert sum(encoded) == sum(told) == 40
+    expected = summary(ranks, (1, 5)) | {"lists": list_metrics(lists, counts, (1, 5))}
+    assert found["test"] == expected
+
+
 @pytest.mark.parametrize("levels", [1, 4, 1000])
 def test_the_floor_from_counts_is_the_ranking_of_a_model(levels: int) -> None:
     rng = np.random.default_rng(levels)
@@ -127,7 +155,7 @@ def test_the_floor_from_counts_is_the_ranking_of_a_model(levels: int) -> None:
     ):
         assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
     for k in (1, 10, 30):
-        lists = best_items(scorer(scores), table, k, batch_size=64)
+        _, lists = rank_and_list(scorer(scores), table, k, batch_size=64)
         assert np.array_equal(best_by_score(scores, table, k), lists)
 
 

@@ -93,7 +93,7 @@ def _figures(
     console: "Console",
 ) -> dict[str, Any]:
     """What depends on the data: the card and the metrics."""
-    from ..evaluation import measure, rankings, require_items
+    from ..evaluation import measure, require_items
     from ..runs.loading import load_run_data, read_card
     from ..runs.other import read_other
     from ..training.fit import used_here
@@ -110,7 +110,7 @@ def _figures(
         dataset = load_run_data(arguments.run, config)
     console.line(dataset.card.render())
     require_items(model, dataset)
-    with console.progress("evaluation", rankings(held_out(dataset), True)) as advance:
+    with console.progress("evaluation", held_out(dataset)) as advance:
         figures = measure(model, dataset, config.train, after_batch=advance)
     return {"dataset": dataset.card.to_dict(), **figures}
 
@@ -120,7 +120,7 @@ def _other_figures(
 ) -> dict[str, Any]:
     """The same for a log of one's own."""
     from ..data.other import ask
-    from ..evaluation import measure_other, past_of, rankings
+    from ..evaluation import measure_other, past_of
     from ..runs.other import read_own
 
     console.line(dataset.card.render())
@@ -143,7 +143,7 @@ def _other_figures(
         past=arguments.past or "auto",
     )
     console.line(asked.known.render())
-    with console.progress("evaluation", rankings(asked.samples.size, before)) as advance:
+    with console.progress("evaluation", asked.samples.size) as advance:
         figures = measure_other(model, asked, before, config.train, after_batch=advance)
     return {"dataset": dataset.card.to_dict(), **figures}
 

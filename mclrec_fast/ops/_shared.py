@@ -106,6 +106,16 @@ def check_update(name: str, value: int) -> None:
         raise ValueError(f"{name} must be in 0..2^32-1, got {value}")
 
 
+def require_tensor(op: str, name: str, value: object) -> None:
+    """Refuse what is no tensor.
+
+    Raises:
+        TypeError: It is not one.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
+
+
 def check_tensor(
     op: str, name: str, tensor: Tensor, dtypes: torch.dtype | tuple[torch.dtype, ...], dims: int
 ) -> None:
@@ -116,8 +126,7 @@ def check_tensor(
         ValueError: Another number of dimensions.
     """
     allowed = dtypes if isinstance(dtypes, tuple) else (dtypes,)
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{op}: {name} must be a tensor, got {type(tensor).__name__}")
+    require_tensor(op, name, tensor)
     if tensor.dtype not in allowed:
         wanted = " or ".join(str(dtype) for dtype in allowed)
         raise TypeError(f"{op}: {name} must be {wanted}, got {tensor.dtype}")

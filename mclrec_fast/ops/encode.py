@@ -18,6 +18,7 @@ from ._shared import (
     check_update,
     define_op,
     kept_size,
+    require_tensor,
     signed_seed,
     update_tensor,
 )
@@ -122,7 +123,7 @@ def encode(
         h [S, D], of the weights' dtype.
 
     Raises:
-        TypeError: A tensor of another dtype.
+        TypeError: Not a tensor, or one of another dtype.
         ValueError: Another shape, device or number of weights; offsets that do not ascend or that
             exceed the tokens; an item, position or probability out of range.
         InputError: "native" is not available.
@@ -166,6 +167,7 @@ def _check(packed: PackedSequences, weights: list[Tensor], heads: int) -> None:
         )
     check_tensor("encode", "item_embedding", weights[0], (torch.float32, torch.float64), 2)
     for number, weight in enumerate(weights):
+        require_tensor("encode", f"weights[{number}]", weight)
         check_tensor("encode", f"weights[{number}]", weight, weights[0].dtype, weight.dim())
         if weight.device != weights[0].device:
             check_same_device("encode", **{"weights[0]": weights[0], f"weights[{number}]": weight})

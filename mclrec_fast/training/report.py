@@ -17,7 +17,7 @@ from .. import _native
 from ..config import Config
 from ..console import Console
 from ..data import Dataset
-from ..evaluation import SPLITS, Ranks, measure, rankings
+from ..evaluation import SPLITS, Ranks, measure
 from ..runs.checkpoint import Progress
 from ..runs.directory import RESULT, RunDirectory, write_atomically
 from .interrupt import Interrupted
@@ -51,7 +51,7 @@ def final_report(
                 training.stop.exit_code,
             )
 
-    with console.progress("evaluation", rankings(held_out(dataset), True)) as advance:
+    with console.progress("evaluation", held_out(dataset)) as advance:
         figures = measure(
             training.model, dataset, config.train, keep=keep, after_batch=look_for_stop
         )

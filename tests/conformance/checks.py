@@ -287,8 +287,7 @@ def bad_tensors(op: OpCase) -> Iterable[tuple[str, Bad]]:
         said = op.said(name)
         half = x.half() if x.is_floating_point() else x.to(torch.int16)
         yield f"{name} of another type", Bad({name: half}, TypeError, f"{said} must be")
-        if said == name:
-            yield f"{name} is no tensor", Bad({name: x.tolist()}, TypeError, f"{said} must be")
+        yield f"{name} is no tensor", Bad({name: x.tolist()}, TypeError, f"{said} must be")
         yield f"{name} of more dimensions", Bad({name: x[None]}, ValueError, f"{said} must have")
         elsewhere = {name: x.to("meta")}
         yield f"{name} elsewhere", Bad(elsewhere, ValueError, f"^{op.name}: .*one device.* meta")

@@ -23,13 +23,16 @@ CASES = ["short", "short, three layers", "short, one layer", "width 10, odd inne
 
 @pytest.mark.parametrize("name", [*CASES, "width 144", "more tokens than a row tile"])
 def test_encode(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Every depth up to a multiple of 8 and beyond one tile, whole and in halves of an mma."""
+    """Every depth up to a multiple of 8 and beyond one tile, whole and in halves of an mma.
+
+    These cases are 1.0e-2 to 2.5e-2 away; with TF32 in bf16's place 1.1e-3 to 5.4e-3.
+    """
     call = ENCODE.call(name, "half")
     truth = run(ENCODE, call, "torch", torch.float64)
     with emulated(monkeypatch, "random", bf16=True):
         found = run(ENCODE, call, "native", torch.float32)
     away = distances(found, truth)
-    assert 2e-3 < max(away) < 8e-2, away
+    assert 8e-3 < max(away) < 4e-2, away
 
 
 @pytest.mark.parametrize("shape", test_item_cross_entropy.SHAPES.values())

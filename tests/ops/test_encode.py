@@ -27,7 +27,7 @@ NUMBER = torch.tensor(4)  # of an update, as the operators take it
 def compare64(shape: Shape, **settings: Any) -> None:
     call = make(shape, settings, 0)
     truth = run(ENCODE, call, "torch", torch.float64)
-    assert_close64(run(ENCODE, call, "native", torch.float64), truth, 1e-11)
+    assert_close64(run(ENCODE, call, "native", torch.float64), truth, ENCODE.tolerance(call))
 
 
 @pytest.mark.usefixtures("kernel")
