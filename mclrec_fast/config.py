@@ -20,6 +20,9 @@ from .models.options import OPTIONS, ModelOptions
 
 DEFAULT_DATASET = "ml-100k"
 DEFAULT_K = 10  # items that are recommended to a user
+MAX_THREADS = 1024
+_MAX_FILE = 1 << 16  # bytes of a configuration file, and
+_MAX_DOTS = 1000  # parts of a key in it: the parser takes time with their square
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,9 @@ class TrainConfig:
     epochs: int = option(100, "epochs at most", flag=True, low=1)
     max_steps: int | None = option(None, "batches at most", flag=True, low=1)
     seed: int = option(1, "the one seed of everything random", flag=True, low=0, high=2**63 - 1)
-    threads: int | None = option(None, "CPU threads (default: all cores)", flag=True, low=1)
+    threads: int | None = option(
+        None, "CPU threads (default: all cores)", flag=True, low=1, high=MAX_THREADS
+    )
     device: str = option("cpu", "where to train", flag=True, choices=("cpu", "cuda"))
     tf32: bool = option(False, "on a GPU: round the factors of float32 products to TF32", flag=True)
     bf16: bool = option(False, "on a GPU: round them to bf16, the coarser of the two", flag=True)
@@ -295,14 +300,23 @@ def read_toml(path: Path) -> dict[str, Given]:
     """What a configuration file gives, for `checked`.
 
     Raises:
-        InputError: the file is missing, is not TOML, or holds an unknown section.
+        InputError: the file is missing, is not TOML, is far too long, or holds an unknown section.
     """
     try:
         with open(path, "rb") as file:
-            tree = tomllib.load(file)
+            content = file.read(_MAX_FILE + 1)
+        if len(content) > _MAX_FILE:
+            raise InputError(
+                f"--config {path}: more than {_MAX_FILE >> 10} KiB, expected the few lines of a "
+                "configuration; is it another file?"
+            )
+        for number, line in enumerate(content.splitlines(), 1):
+            if line.count(b".") > _MAX_DOTS:
+                raise InputError(f"--config {path}:{number}: a key of more than {_MAX_DOTS} parts")
+        tree = tomllib.loads(content.decode())
     except OSError as error:
         raise InputError(f"--config {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--config {path}: not valid TOML: {error}") from None
     return _flatten(tree, str(path))
 

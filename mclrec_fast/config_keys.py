@@ -15,6 +15,9 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from .errors import InputError
 
+_MAX_WHOLE = 2**31 - 1  # where a key has no limit of its own
+_MAX_SHOWN = 200  # characters of a value in a message
+
 
 def option(
     default: Any,
@@ -216,9 +219,9 @@ def check(key: Key, given: Given) -> Any:
     """
     try:
         value = _from_text(key, given.value) if given.text else _from_typed(key, given.value)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise InputError(
-            f"{given.origin}: {key.name} must be {_kind_text(key)}, not {given.value!r}"
+            f"{given.origin}: {key.name} must be {_kind_text(key)}, not {_shortened(given.value)}"
         ) from None
     if value is None:
         return None
@@ -227,13 +230,34 @@ def check(key: Key, given: Given) -> Any:
             f"{given.origin}: {key.name} must be one of {', '.join(key.choices)}, "
             f"not {value!r}{did_you_mean(value, key.choices)}"
         )
-    if key.kind in (int, float) and not (math.isfinite(value) and _in_range(key, value)):
+    if key.kind is int and key.high is None and value > _MAX_WHOLE:
         raise InputError(
-            f"{given.origin}: {key.name} must be {range_text(key) or 'finite'}, not {value!r}"
+            f"{given.origin}: {key.name} must be at most {_MAX_WHOLE}, not {_shortened(value)}"
+        )
+    if key.kind in (int, float) and not (_is_finite(value) and _in_range(key, value)):
+        raise InputError(
+            f"{given.origin}: {key.name} must be {range_text(key) or 'finite'}, not "
+            f"{_shortened(value)}"
         )
     if key.kind is str and not value:
         raise InputError(f"{given.origin}: {key.name} must not be empty")
+    if key.kind is str and "\0" in value:
+        raise InputError(f"{given.origin}: {key.name} must not hold a NUL, as {value!r} does")
     return value
+
+
+def _is_finite(value: float) -> bool:
+    """Whether a number is one; whole numbers of any length are."""
+    return isinstance(value, int) or math.isfinite(value)
+
+
+def _shortened(value: Any) -> str:
+    """A value for a message, the middle left out where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return "a whole number of thousands of digits"
+    return text if len(text) <= _MAX_SHOWN else f"{text[:40]}...{text[-10:]}"
 
 
 def show(value: Any) -> str:

@@ -20,6 +20,9 @@ Write = Callable[[str], None]
 FIRST_WORD, WORD_EVERY = 30.0, 60.0
 """Seconds until work outside a terminal first says how far it is, and from then on."""
 
+ESCAPED = "backslashreplace"
+"""How what an encoding cannot say is written: ids and names of files may hold any character."""
+
 _LOGGER = logging.getLogger("mclrec_fast")
 
 
@@ -66,7 +69,7 @@ class Console:
     def _print(self, text: str) -> None:
         """A reader that went away (`| head`) does not end a run; the log goes on."""
         try:
-            print(text, file=self.stream, flush=True)
+            print(sayable(text, self.stream), file=self.stream, flush=True)
         except BrokenPipeError:
             self.stream = open(os.devnull, "w", encoding="utf-8")
             self._rich = False
@@ -173,6 +176,25 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def sayable(text: str, stream: TextIO) -> str:
+    """The text with what the stream's encoding does not have escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, ESCAPED).decode(encoding)
+
+
+def say_anything() -> None:
+    """From now on the standard streams of this process take any text.
+
+    What their encoding does not have is escaped; nobody hears what goes to one that is closed.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=ESCAPED)
 
 
 def _in_notebook() -> bool:

@@ -45,11 +45,12 @@ class SampleTable:
         items: int32 [I], the whole log's items.
         users: int32 [M], ends: int32 [M]: sample m predicts position ``ends[m]`` of user
             ``users[m]`` from what came before it.
+        max_length: items of the longest history, at most L.
     """
 
     def __init__(self, log: _Log, samples: _Samples, max_length: int, device: torch.device) -> None:
         """Put a log and some samples of it on a device, keeping L items of each history."""
-        self.max_length = max_length
+        self.max_length = min(max_length, int(samples.ends.max(initial=1)))
         self.device = device
         self.items = _tensor(log.items, device)  # [I]
         self._offsets = _tensor(log.offsets, device)  # [U + 1]

@@ -17,9 +17,21 @@ from typing import Any, NoReturn
 from .. import config as configuration
 from ..config import KEYS
 from ..config_keys import Given, Key, show
+from ..console import say_anything
 from ..errors import InputError, RunError
 
 INPUT_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
+_MAX_PLACE = 200  # characters of a file's name in a message
+_SMALLER = "; a smaller batch_size, eval_batch_size or hidden_size takes less"
+_REMEDIES = {
+    errno.ENAMETOOLONG: ": give it a shorter name",
+    errno.EMFILE: ": allow this process more open files (ulimit -n 256)",
+    errno.ENFILE: ": close other programs",
+    errno.ENOMEM: _SMALLER,
+    errno.EAGAIN: ": allow this user more processes (ulimit -u)",
+    errno.EACCES: ": give this user the permission, or name another place",
+    errno.EROFS: ": name a place that can be written",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -147,13 +159,14 @@ def _put(given: dict[str, Given], name: str, value: Given) -> None:
 
 
 def print_json(value: Any) -> None:
-    """The one thing --json prints on stdout."""
-    json.dump(value, sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
-    print(flush=True)
+    """The one thing --json prints on stdout, valid whatever the console's encoding is."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=not utf8), flush=True)
 
 
 def run_verb(verb: Callable[[Sequence[str] | None], None], argv: Sequence[str] | None) -> int:
     """Runs a verb and returns its exit code; expected errors become one message on stderr."""
+    say_anything()
     try:
         verb(argv)
     except InputError as error:
@@ -166,11 +179,37 @@ def run_verb(verb: Callable[[Sequence[str] | None], None], argv: Sequence[str] |
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone: say nothing more
         return RUN_ERROR
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+        said = _about_the_system(error)
+        if said is None:
             raise
-        return _fail(f"{error.filename or 'writing'}: {error.strerror}", RUN_ERROR)
+        return _fail(*said)
     return 0
+
+
+def _about_the_system(error: Exception) -> tuple[str, int] | None:
+    """What to say, and the exit code, where the system refused something; None for a fault of ours.
+
+    What can be foreseen is said where it happens, with more about the place.
+    """
+    text = str(error)
+    if isinstance(error, OSError):
+        place = str(error.filename or "this machine")
+        if len(place) > _MAX_PLACE:
+            place = f"{place[:60]}...{place[-20:]}"
+        code = INPUT_ERROR if error.errno == errno.ENAMETOOLONG else RUN_ERROR
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        return f"{place}: {error.strerror or text}{remedy}", code
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return (
+            f"not enough memory ({text.splitlines()[0] if text else 'here'}){_SMALLER}",
+            RUN_ERROR,
+        )
+    if isinstance(error, ImportError) and not isinstance(error, ModuleNotFoundError):
+        return f"a library cannot be loaded: {text}; is the installation whole?", RUN_ERROR
+    if "can't start new thread" in text:
+        return f"no more threads to be had here{_REMEDIES[errno.EAGAIN]}", RUN_ERROR
+    return None
 
 
 def _fail(text: str, code: int, prefix: str = "error: ") -> int:

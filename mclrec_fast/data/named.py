@@ -29,6 +29,7 @@ _RECBOLE_MEMBER = "recbole/dataset_example/ml-100k/ml-100k.inter"
 _RECBOLE_HEADER = b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 _MAX_BYTES = 256 << 20
 _TIMEOUT = 30.0
+_CACHE_REMEDY = "set MCLREC_FAST_CACHE to a folder that can be written"
 
 _AMAZON = (
     "Amazon reviews, 5-core (McAuley et al. 2015; He and McAuley 2016), as published with the "
@@ -64,9 +65,18 @@ class NamedDataset:
 
 
 def cache_dir() -> Path:
-    """Where fetched files are kept."""
+    """Where fetched files are kept.
+
+    Raises:
+        InputError: this user has no home directory, as in some containers.
+    """
     given = os.environ.get("MCLREC_FAST_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "mclrec_fast"
+    try:
+        return Path(given or "~/.cache/mclrec_fast").expanduser()
+    except RuntimeError:
+        raise InputError(
+            f"{given or 'the cache of data sets'}: no home directory here; {_CACHE_REMEDY}"
+        ) from None
 
 
 def download(url: str) -> bytes:
@@ -75,8 +85,8 @@ def download(url: str) -> bytes:
     Raises:
         FetchError: no answer, an error status, or far too much.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "mclrec_fast"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "mclrec_fast"})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
             content: bytes = response.read(_MAX_BYTES + 1)
             expected = response.headers.get("Content-Length")
@@ -105,7 +115,7 @@ def _member(archive: bytes, name: str, where: str) -> bytes:
 
 
 def _movielens_from_grouplens() -> bytes:
-    base = os.environ.get("MCLREC_FAST_GROUPLENS", GROUPLENS)
+    base = os.environ.get("MCLREC_FAST_GROUPLENS") or GROUPLENS
     url = f"{base}/ml-100k.zip"
     return _member(download(url), "ml-100k/u.data", url)
 
@@ -113,7 +123,11 @@ def _movielens_from_grouplens() -> bytes:
 def _movielens_from_recbole() -> bytes:
     """The copy inside the recbole wheel: u.data with a header line in front of it."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-    with tempfile.TemporaryDirectory(prefix="mclrec_fast_") as folder:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="mclrec_fast_")
+    except OSError as error:
+        raise FetchError(f"no folder for temporary files: {error.strerror}") from None
+    with temporary as folder:
         try:
             done = subprocess.run(
                 [*command, "--only-binary", ":all:", "--dest", folder, RECBOLE],
@@ -136,7 +150,7 @@ def _movielens_from_recbole() -> bytes:
 
 def _authors_text(folder: str) -> Callable[[], bytes]:
     def fetch() -> bytes:
-        base = os.environ.get("MCLREC_FAST_AUTHORS", AUTHORS)
+        base = os.environ.get("MCLREC_FAST_AUTHORS") or AUTHORS
         return download(f"{base}/{folder}/{folder}.txt")
 
     return fetch
@@ -146,7 +160,7 @@ def _authors_inter(folder: str) -> Callable[[], bytes]:
     """The same log with one row per interaction, put back into one line per user."""
 
     def fetch() -> bytes:
-        base = os.environ.get("MCLREC_FAST_AUTHORS", AUTHORS)
+        base = os.environ.get("MCLREC_FAST_AUTHORS") or AUTHORS
         url = f"{base}/{folder}/{folder}.inter"
         rows = download(url).split(b"\n")[1:]
         lines: dict[bytes, list[bytes]] = {}
@@ -281,11 +295,14 @@ def fetch(entry: NamedDataset) -> Path:
 
     Raises:
         InputError: no source delivers it, what came has another checksum, or the cache cannot be
-            written.
+            read or written.
     """
     path = cache_dir() / entry.name / entry.file
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {_CACHE_REMEDY}") from None
     failures = []
     for source in entry.sources:
         try:
@@ -302,8 +319,7 @@ def fetch(entry: NamedDataset) -> Path:
             write_atomically(path, content)
         except OSError as error:
             raise InputError(
-                f"{path}: cannot be written ({error.strerror}); set MCLREC_FAST_CACHE to a folder "
-                "that can"
+                f"{path}: cannot be written ({error.strerror}); {_CACHE_REMEDY}"
             ) from None
         return path
     raise InputError(

@@ -20,6 +20,7 @@ from ..config import DEFAULT_K, options_from
 from ..errors import InputError
 from ..ops import PackedSequences, gather_sequences
 from ..sampling import SampleTable
+from .memory import require_memory
 from .options import ModelOptions
 from .stock import stock, what_was_changed
 
@@ -180,7 +181,7 @@ class Model(nn.Module):
 
     def represent_slices(self, items: Tensor, starts: Tensor, lengths: Tensor, at: Pass) -> Tensor:
         """The representations [B, D] of slices of `items`, at most L items long."""
-        length = self.options.max_length
+        length = min(self.options.max_length, max(len(items), 1))
         packed = gather_sequences(items, starts, lengths, max_length=length, backend=at.backend)
         return self.represent(packed, at)
 
@@ -202,7 +203,11 @@ class Model(nn.Module):
         Args:
             item_ids: external item ids [V], entry 0 for padding.
             seed: of the initial weights.
+
+        Raises:
+            InputError: the weights would not fit into the memory of this machine.
         """
+        require_memory(type(self)(self.options), len(item_ids))
         # torch's generator belongs to the process: other threads that start wait for their turn.
         with _STARTING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -19,6 +19,8 @@ from ._shared import check_same_device, check_tensor, define_op
 from .torch.top_k import top_k as _in_torch
 from .torch.top_k import top_k_of_candidates
 
+_MAX_K = 1 << 20  # beyond the catalogue there is nothing to return
+
 
 def _fake(
     h: Tensor,
@@ -56,7 +58,7 @@ def top_k(
     Args:
         h: Row vectors [B, D], float32 or float64.
         item_embedding: Item vectors [V, D], the same dtype. Row 0 is padding, never returned.
-        k: Number of items per row, >= 0.
+        k: Number of items per row, 0 .. the greater of V and 2^20.
         exclude: Items that must not be returned [K], int32, in 0 .. V-1; row b's are
             `exclude[exclude_offsets[b]:exclude_offsets[b + 1]]`. Repeats and 0 do no harm.
         exclude_offsets: [B + 1], int64, ascending, within 0 .. K.
@@ -70,14 +72,19 @@ def top_k(
 
     Raises:
         TypeError: Wrong dtypes.
-        ValueError: Wrong shapes or devices, k < 0, exclusions outside the table, offsets or
-            candidates that do not ascend, or a score that is not finite (the row is named).
+        ValueError: Wrong shapes or devices, k out of range, exclusions outside the table, offsets
+            or candidates that do not ascend, or a score that is not finite (the row is named).
         InputError: "native" is not available.
     """
     op = "top_k"
     check_scoring(op, h, item_embedding)
     if k < 0:
         raise ValueError(f"{op}: k must not be negative, got {k}")
+    if k > max(len(item_embedding), _MAX_K):
+        raise ValueError(
+            f"{op}: k must be at most {max(len(item_embedding), _MAX_K)} for {len(item_embedding)} "
+            f"item vectors, got {k}"
+        )
     check_item_lists(op, "exclude", exclude, exclude_offsets, len(h))
     tensors = {"exclude": exclude, "exclude_offsets": exclude_offsets}
     if candidates is not None:

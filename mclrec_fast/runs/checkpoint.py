@@ -6,10 +6,11 @@ number of a run has an address (seed, epoch, batch, update), and the counters he
 Decides neither when to save nor what is best; that is the loop's.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,18 @@ def digest(tensors: Mapping[str, Tensor], header: str = "") -> str:
     return found.hexdigest()
 
 
+@contextlib.contextmanager
+def _utf8_name(path: Path) -> Iterator[str]:
+    """The file by a name in UTF-8, which safetensors insists on."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
+
+
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (on the CPU) and header of a file that :func:`write` made.
 
@@ -124,7 +137,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         require_regular(path)
-        with safe_open(path, framework="pt") as file:
+        with _utf8_name(path) as name, safe_open(name, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:

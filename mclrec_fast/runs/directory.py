@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from .. import _files
 from ..config import Config, to_dict
+from ..console import ESCAPED
 from ..errors import InputError, RunError
 
 CONFIG = "config.json"
@@ -67,7 +68,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """Readable JSON with a final newline; a value that is not finite is an error."""
-    return (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", ESCAPED)  # a name that is not UTF-8: its escapes are JSON's
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -158,7 +160,7 @@ class RunDirectory:
                 # A file of its own: the log may be moved away while the run goes on.
                 lock = files.enter_context(open(path / LOCK, "a", encoding="utf-8"))
                 _lock(lock, path)
-                log = files.enter_context(open(path / LOG, "a", encoding="utf-8"))
+                log = files.enter_context(open(path / LOG, "a", encoding="utf-8", errors=ESCAPED))
             except OSError as error:
                 raise InputError(f"{path}: cannot write there: {error.strerror or error}") from None
             files.pop_all()

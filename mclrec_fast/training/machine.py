@@ -1,6 +1,8 @@
 """The machine for the time of a training or an answer: its threads, its device, its precision."""
 
+import functools
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from .. import _fork, _native
-from ..config import Config, TrainConfig
+from ..config import MAX_THREADS, Config, TrainConfig
 from ..errors import InputError
 
 
@@ -17,7 +19,32 @@ def all_cores(config: Config) -> Config:
     if config.train.threads is not None:
         return config
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return replace(config, train=replace(config.train, threads=cores or 1))
+    threads = min(cores or 1, MAX_THREADS)
+    return replace(config, train=replace(config.train, threads=threads))
+
+
+@functools.cache
+def require_threads(count: int) -> None:
+    """Makes as many threads at once and lets them go: OpenMP ends the process where it cannot.
+
+    Raises:
+        InputError: the system gives fewer.
+    """
+    go, started = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(count - 1):
+            thread = threading.Thread(target=go.wait)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        raise InputError(
+            f"--threads {count}: this system gives no more than {len(started) + 1} here (ulimit "
+            "-u, or the container's limit of processes or memory): give fewer"
+        ) from None
+    finally:
+        go.set()
+        for thread in started:
+            thread.join()
 
 
 @contextmanager
@@ -27,7 +54,7 @@ def machine_for(train: TrainConfig) -> Iterator[torch.device]:
     Threads that are not given stay as they are; what was changed is put back.
 
     Raises:
-        InputError: there is no such device, or no such backend on it.
+        InputError: there is no such device, no such backend on it, or not so many threads.
     """
     if train.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no CUDA device here; use --device cpu")
@@ -36,7 +63,9 @@ def machine_for(train: TrainConfig) -> Iterator[torch.device]:
     if device.type == "cuda":
         _native.set_precision(train.precision)
     before = torch.get_num_threads()
-    torch.set_num_threads(_fork.allowed_threads(train.threads or before))
+    threads = _fork.allowed_threads(train.threads or before)
+    require_threads(threads)
+    torch.set_num_threads(threads)
     try:
         yield device
     finally:

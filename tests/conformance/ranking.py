@@ -196,6 +196,10 @@ TOP_K = OpCase(
     bad=[
         *SCORING,
         Bad({"k": -1}, ValueError, "k must not be negative"),
+        *(
+            Bad({"k": k}, ValueError, f"k must be at most 1048576 .* got {k}")
+            for k in (2**31, 2**62, 2**64)
+        ),
         Bad({"candidates": torch.ones(1, 1).int()}, ValueError, "candidates must have 1 dim"),
         Bad({"candidates": torch.ones(1)}, TypeError, "candidates must be torch.int32"),
         *(
