@@ -9,7 +9,9 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 SUFFIX = ".tmp"
 """Ending of the files that are being written."""
@@ -26,10 +28,21 @@ def write_atomically(path: Path, content: bytes, *, private: bool = False) -> No
     Raises:
         OSError: the disk is full or refuses; the old file, if any, is untouched.
     """
+    with writing_atomically(path, private=private) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` when this is left, unless by an error.
+
+    Raises:
+        OSError: the disk is full or refuses; the old file, if any, is untouched.
+    """
     descriptor, temporary = _create_beside(path, 0o600 if private else 0o666)
     try:
         with open(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .data.columns import ColumnNames
+from .data.frame import frame_table
 from .data.ids import IdIndex, external_id
+from .data.table import Table
 from .errors import InputError
 
 Numbers = NDArray[np.int32]
+NAMES = ("items", "exclude", "items_per_user", "exclude_per_user")
 
 
 class UnknownItemsWarning(UserWarning):
@@ -36,29 +40,71 @@ def user_key(user: Any) -> str:
     return user if type(user) is str else str(external_id(user))
 
 
+class _ByUser:
+    """The lists of users, end to end, from a table of a user and an item a row."""
+
+    def __init__(self, table: Table, numbers: Numbers) -> None:
+        """`numbers` [n] are the internal items of the table's, 0 where unknown."""
+        items = numbers[table.items]
+        pairs = np.unique(table.users.astype(np.int64) << 32 | items)  # by user, then item
+        pairs = pairs[pairs & 0xFFFFFFFF != 0]
+        self._items = (pairs & 0xFFFFFFFF).astype(np.int32)
+        self._ends = np.searchsorted(pairs >> 32, np.arange(len(table.user_ids)), side="right")
+        self._row = {user_key(user): row for row, user in enumerate(table.user_ids.tolist())}
+
+    def get(self, key: str) -> Numbers | None:
+        """The list of a user; None where it is not named."""
+        row = self._row.get(key)
+        if row is None:
+            return None
+        return self._items[self._ends[row - 1] if row else 0 : self._ends[row]]
+
+
 class _Lists:
-    """One of the two arguments: a list for everybody, or one for each user or history."""
+    """One argument: a list for everybody, or one for each user or history."""
 
     def __init__(self, name: str, given: Any, index: IdIndex) -> None:
         self.name, self._index = name, index
+        self.kind = name.removesuffix("_per_user")
         self._named = self._unknown = 0
         self._shown: list[Any] = []
         self.shared: Numbers | None = None
-        self.by_user: dict[str, Numbers] | None = None
+        self.by_user: dict[str, Numbers] | _ByUser | None = None
         self.by_place: list[Numbers] | None = None
-        require_list(name, given, f"a list of item ids is {name}=[...]")
         if isinstance(given, Mapping):
             self.by_user = {
                 user_key(user): self._numbers(f"{name}[{user!r}]", ids)
                 for user, ids in given.items()
             }
+        elif isinstance(given, Table) or _is_frame(given):
+            self.by_user = self._from_table(given)
+        elif self.kind != name:
+            raise TypeError(
+                f"{name} is {str(given)[:80]!r}: expected lists of item ids by user, or a table of "
+                "a user and an item a row"
+            )
         else:
-            listed = _listed(given)
-            if listed and _is_list(listed[0]):
-                self.by_place = [self._numbers(f"{name}[{i}]", ids) for i, ids in enumerate(listed)]
-            else:
-                self.shared = self._numbers(name, listed)
+            self._read_lists(given)
         self._say()
+
+    def _read_lists(self, given: Any) -> None:
+        require_list(self.name, given, f"a list of item ids is {self.name}=[...]")
+        listed = _listed(given)
+        if listed and _is_list(listed[0]):
+            self.by_place = [
+                self._numbers(f"{self.name}[{i}]", ids) for i, ids in enumerate(listed)
+            ]
+        else:
+            self.shared = self._numbers(self.name, listed)
+
+    def _from_table(self, given: Any) -> _ByUser:
+        table = given
+        if not isinstance(given, Table):
+            names = ColumnNames(None, None, None, None, False)
+            table = frame_table(given, names, False, self.name).table
+        numbers = self._index.find(table.item_ids.tolist())
+        self._count(numbers, table.item_ids.tolist())
+        return _ByUser(table, numbers)
 
     def _numbers(self, place: str, ids: Any) -> Numbers:
         """The internal items of a list, ascending, each once."""
@@ -68,11 +114,15 @@ class _Lists:
             found = self._index.find(listed)
         except InputError as error:
             raise InputError(f"{place}, {error}") from None
+        self._count(found, listed)
+        return np.unique(found[found != 0])
+
+    def _count(self, found: Numbers, listed: Sequence[Any]) -> None:
+        """Notes which of some items are unknown."""
         self._named += len(found)
         missing = np.flatnonzero(found == 0).tolist()
         self._unknown += len(missing)
         self._shown += [listed[i] for i in missing[: 5 - len(self._shown)]]
-        return np.unique(found[found != 0])
 
     def _say(self) -> None:
         if self._unknown:
@@ -106,6 +156,11 @@ def _listed(ids: Any) -> list[Any]:
     return [listed] if isinstance(listed, str) else listed
 
 
+def _is_frame(value: Any) -> bool:
+    names = getattr(value, "columns", getattr(value, "column_names", None))
+    return names is not None or bool(getattr(getattr(value, "dtype", None), "names", None))
+
+
 def _is_list(value: Any) -> bool:
     if isinstance(value, str | bytes) or getattr(value, "ndim", 1) == 0:
         return False
@@ -133,24 +188,29 @@ class Filters:
     """
 
     def __init__(
-        self, index: IdIndex, classes: int, items: Any, exclude: Any, within: "Filters | None"
+        self,
+        index: IdIndex,
+        classes: int,
+        given: Mapping[str, Any],
+        within: "Filters | None" = None,
     ) -> None:
         """Read the lists once.
 
         Args:
             index: external item id to internal one.
             classes: item classes, padding included (V).
-            items: what may be recommended: item ids, or such lists by user or one a history.
-            exclude: what must not be, likewise.
+            given: lists by the argument's name: `items` that may be recommended and those to
+                `exclude`, as item ids, lists by user or one a history; `items_per_user` and
+                `exclude_per_user`, as lists by user or a table.
             within: other filters that hold, too.
 
         Raises:
             TypeError: a text or a number instead of a list.
             InputError: what is no id, or nothing is left for anybody.
         """
-        lists = [_Lists("items", items, index)] if items is not None else []
-        if exclude is not None:
-            lists.append(_Lists("exclude", exclude, index))
+        lists = [_Lists(name, given[name], index) for name in NAMES if name in given]
+        if len(lists) < len(given):
+            raise TypeError(f"unknown lists {sorted(set(given) - set(NAMES))}, expected {NAMES}")
         self._lists: list[_Lists] = [*(within._lists if within else []), *lists]
         self.candidates: Numbers | None = within.candidates if within else None
         shared = [part for part in lists if part.shared is not None]
@@ -186,9 +246,9 @@ class Filters:
             own = part.of(users, count)
             if own is None:
                 continue
-            before = found.get(part.name)
-            join = np.intersect1d if part.name == "items" else np.union1d
-            found[part.name] = (
+            before = found.get(part.kind)
+            join = np.intersect1d if part.kind == "items" else np.union1d
+            found[part.kind] = (
                 own
                 if before is None
                 else [

@@ -52,6 +52,7 @@ class Recommender:
         self._index = IdIndex(model.item_ids, first=1, missing=0)
         self._batch_size, self._backend = batch_size, backend
         self._filters: Filters | None = None
+        self._last_numbers: tuple[NDArray[Any], NDArray[np.int32]] | None = None
 
     @classmethod
     def load(
@@ -84,6 +85,11 @@ class Recommender:
         """The catalogue: external ids of all items that can be recommended."""
         return self._item_ids[1:]
 
+    @property
+    def all_item_ids(self) -> NDArray[Any]:
+        """External ids [V] by the items' numbers in `Answers`; entry 0 is unused."""
+        return self._item_ids
+
     def recommend(
         self,
         histories: Iterable[Iterable[Any]] | Mapping[Any, Iterable[Any]] | Dataset,
@@ -92,6 +98,8 @@ class Recommender:
         users: Iterable[Any] | None = None,
         items: Any = None,
         exclude: Any = None,
+        items_per_user: Any = None,
+        exclude_per_user: Any = None,
         exclude_seen: bool = True,
     ) -> Recommendations:
         """The k best next items of each history.
@@ -102,10 +110,12 @@ class Recommender:
                 at the last L items it knows.
             k: how many, at least 1.
             users: of a data set, these alone, by their ids.
-            items: recommend these alone: item ids, or such lists by user, or one list a history. A
-                user who is not named may get anything.
-            exclude: never recommend these, in the same forms. Unknown items of either are passed
+            items: recommend these alone: item ids, or such lists by user, or one list a history.
+            exclude: never recommend these, in the same forms. Unknown items of any list are passed
                 over with an `UnknownItemsWarning`.
+            items_per_user: to these users recommend these alone: lists of item ids by user, or a
+                table of a user and an item a row. A user who is not named may get anything.
+            exclude_per_user: never recommend these to these users, in the same forms.
             exclude_seen: never recommend an item of the history, the older ones included.
 
         Raises:
@@ -114,14 +124,15 @@ class Recommender:
                 the lists leave nothing to recommend, or do not fit the histories.
             ValueError: k is below 1.
         """
+        lists = {
+            "items": items,
+            "exclude": exclude,
+            "items_per_user": items_per_user,
+            "exclude_per_user": exclude_per_user,
+        }
         if isinstance(histories, Dataset):
             return self.recommend_log(
-                histories.log,
-                k,
-                users=users,
-                items=items,
-                exclude=exclude,
-                exclude_seen=exclude_seen,
+                histories.log, k, users=users, exclude_seen=exclude_seen, **lists
             )
         if users is not None:
             raise InputError(
@@ -130,18 +141,18 @@ class Recommender:
             )
         named = list(histories) if isinstance(histories, Mapping) else None
         known, counts = self._known(histories)
-        filters = self._with(items, exclude)
+        filters = self._with(**lists)
         found = self._recommend(known, counts, k, exclude_seen, filters=filters, users=named)
         return found.in_words(self._item_ids)
 
-    def filtered(self, *, items: Any = None, exclude: Any = None) -> "Recommender":
-        """One whose answers always keep to these lists, read once; see `recommend`.
+    def filtered(self, **lists: Any) -> "Recommender":
+        """One whose answers always keep to these lists, read once: `items`, ..., see `recommend`.
 
         Raises:
             InputError: the lists leave nothing to recommend.
         """
         other = copy(self)
-        other._filters = self._with(items, exclude)
+        other._filters = self._with(**lists)
         return other
 
     @torch.no_grad()
@@ -177,7 +188,7 @@ class Recommender:
         asked = [items_or_item] if one else list(items_or_item)
         numbers, k = self._index.find(asked), self._checked(k)
         unit = table / table.norm(dim=1, keepdim=True).clamp_min(torch.finfo(table.dtype).tiny)
-        filters = self._with(items, exclude)
+        filters = self._with(items=items, exclude=exclude)
         own = OwnLists(exclude=[number[None] for number in numbers])
         best = np.zeros((len(asked), k), np.int64)
         scores = np.zeros((len(asked), k), _dtype(table))
@@ -191,42 +202,53 @@ class Recommender:
         return answers.in_words(self._item_ids, "similar_to")
 
     def recommend_log(
+        self, log: InteractionLog, k: int = DEFAULT_K, **asked: Any
+    ) -> Recommendations:
+        """The same for every user of a log, in its order of users; see `answer_log`."""
+        return self.answer_log(log, k, **asked).in_words(self._item_ids)
+
+    def answer_log(
         self,
         log: InteractionLog,
         k: int = DEFAULT_K,
         *,
         users: Iterable[Any] | None = None,
-        items: Any = None,
-        exclude: Any = None,
         exclude_seen: bool = True,
         after_batch: Callable[[int], None] = lambda _done: None,
-    ) -> Recommendations:
-        """The same for every user of a log, in its order of users.
+        **lists: Any,
+    ) -> Answers:
+        """What is recommended to every user of a log, in its order of users, as numbers.
 
         Args:
             log: any interactions; items that the model does not know are passed over.
             k: how many, at least 1.
             users: these alone, by their ids.
-            items: recommend these alone, see `recommend`.
-            exclude: never recommend these.
             exclude_seen: never recommend an item of the history.
             after_batch: called with the number of histories of each finished batch.
+            lists: `items`, `exclude` and the lists by user, see `recommend`.
 
         Raises:
             ValueError: k is below 1.
         """
         log = log if users is None else pick_users(log, users)
-        ours = np.concatenate([np.zeros(1, np.int32), self._index.find(log.item_ids[1:].tolist())])
-        found = self._recommend(
-            ours[log.items],
+        return self._recommend(
+            self._numbers_of(log.item_ids)[log.items],
             log.lengths,
             k,
             exclude_seen,
-            filters=self._with(items, exclude),
+            filters=self._with(**lists),
             users=log.user_ids.tolist(),
             after_batch=after_batch,
         )
-        return found.in_words(self._item_ids)
+
+    def _numbers_of(self, item_ids: NDArray[Any]) -> NDArray[np.int32]:
+        """The internal item of each item of a log [n + 1], 0 where unknown."""
+        last = self._last_numbers  # parts of one log ask again and again
+        if last is None or last[0] is not item_ids:
+            found = self._index.find(item_ids[1:].tolist())
+            last = item_ids, np.concatenate([np.zeros(1, np.int32), found])
+            self._last_numbers = last
+        return last[1]
 
     @torch.no_grad()
     def encode(self, histories: Iterable[Iterable[Any]]) -> NDArray[Any]:
@@ -249,10 +271,11 @@ class Recommender:
             raise _in_its_history(lists) or error from None
         return items, counts
 
-    def _with(self, items: Any, exclude: Any) -> Filters | None:
-        if items is None and exclude is None:
+    def _with(self, **lists: Any) -> Filters | None:
+        given = {name: value for name, value in lists.items() if value is not None}
+        if not given:
             return self._filters
-        return Filters(self._index, len(self._item_ids), items, exclude, self._filters)
+        return Filters(self._index, len(self._item_ids), given, self._filters)
 
     def _checked(self, k: Any) -> int:
         """How many items to look for: no more than there are."""

@@ -219,10 +219,10 @@ def test_without_data_the_users_of_the_run(trained: Path, log: Path, capsys: Cap
 def test_a_file_that_cannot_be_written_is_said(
     trained: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_path: Path, _content: bytes) -> None:
+    def refuse(_path: Path, _mode: int) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("mclrec_fast._files.write_atomically", refuse)
+    monkeypatch.setattr("mclrec_fast._files._create_beside", refuse)
     out = tmp_path / "found.csv"
     assert recommend.main([str(trained), "--history", "3", "--out", str(out)]) == 1
     assert f"error: --out {out}: Permission denied" in capsys.readouterr().err

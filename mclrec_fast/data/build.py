@@ -115,18 +115,21 @@ def _keep(table: Table, mask: NDArray[np.bool_]) -> int:
     return gone
 
 
-def apply_filters(table: Table, filters: Filters, source: str) -> Removed:
+def apply_filters(
+    table: Table, filters: Filters, source: str, empty_is_fine: bool = False
+) -> Removed:
     """Take rows out of a table, in place, and renumber its ids.
 
     Raises:
-        InputError: a filter leaves nothing.
+        InputError: a filter leaves nothing, unless the table is one of several parts.
     """
     rating = dedupe = core = 0
     if filters.min_rating is not None:
         if table.ratings is None:
             raise InputError(f"{source}: --min-rating needs ratings, and there are none")
         rating = _keep(table, table.ratings >= filters.min_rating)
-        _refuse_nothing(table, source, f"--min-rating {filters.min_rating:g}")
+        if not empty_is_fine:
+            _refuse_nothing(table, source, f"--min-rating {filters.min_rating:g}")
     if filters.dedupe == "first":
         dedupe = _keep(table, _first_mask(table))
     elif filters.dedupe == "exact":

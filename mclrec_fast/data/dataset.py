@@ -28,7 +28,7 @@ from .log import InteractionLog, content_digest
 from .logfile import Request, Rows, read_log
 from .other import in_numbers_of
 from .samples import Samples, Split, split, training_counts
-from .source import STDIN
+from .source import STDIN, Source
 from .synthetic import SyntheticConfig, generate
 from .table import Table
 
@@ -111,7 +111,7 @@ class Dataset:
             raise InputError(
                 "from_frame takes its data from the frame, not from data, more or dataset"
             )
-        _refuse_idle_options(config)
+        refuse_idle_options(config)
         rows = frame_table(frame, _column_names(config), config.min_rating is not None, name)
         loaded = _Loaded(name, "frame", "none", rows.table, rows.used, name)
         loaded.in_words = rows.in_words
@@ -168,7 +168,8 @@ def _column_names(config: DataConfig, soft: frozenset[str] = NOTHING_SOFT) -> Co
     )
 
 
-def _filters(config: DataConfig, soft: frozenset[str] = NOTHING_SOFT) -> Filters:
+def filters_of(config: DataConfig, soft: frozenset[str] = NOTHING_SOFT) -> Filters:
+    """Which rows a configuration leaves out."""
     if config.dedupe not in ("none", "first", "exact"):
         raise InputError(f"dedupe is {config.dedupe!r}, expected none, first or exact")
     return Filters(
@@ -182,7 +183,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse_idle_options(config: DataConfig) -> None:
+def refuse_idle_options(config: DataConfig) -> None:
     """Refuse options that would do nothing where they stand."""
     default = DataConfig()
     synthetic = config.data is None and config.dataset == "synthetic"
@@ -210,8 +211,10 @@ def _warn(source: str, texts: list[str]) -> None:
         warnings.warn(f"{source}: {text}", LogWarning, stacklevel=4)
 
 
-def _load_file(data: str, config: DataConfig, threads: int, soft: frozenset[str]) -> _Loaded:
-    rows = read_log(data, _request(config, threads, soft))
+def _load_file(
+    data: str, config: DataConfig, threads: int, soft: frozenset[str], opened: Source | None
+) -> _Loaded:
+    rows = read_log(data, request_of(config, threads, soft), opened)
     source = "standard input" if data == STDIN else data
     _warn(source, rows.warnings)
     loaded = _from_rows(rows, source)
@@ -219,7 +222,8 @@ def _load_file(data: str, config: DataConfig, threads: int, soft: frozenset[str]
     return loaded
 
 
-def _request(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> Request:
+def request_of(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> Request:
+    """How a configuration's file is read."""
     return Request(
         config.format,
         _column_names(config, soft),
@@ -248,7 +252,7 @@ def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
     path = named.fetch(entry)
     digest = file_sha256(path)
     named.check_digest(entry, path, digest)
-    rows = read_log(str(path), _request(replace(config, format=entry.format), threads))
+    rows = read_log(str(path), request_of(replace(config, format=entry.format), threads))
     loaded = _from_rows(rows, str(path))
     loaded.name, loaded.sha256, loaded.notes = entry.name, digest, (entry.notice,)
     loaded.recommended = dict(entry.recommended)
@@ -264,7 +268,7 @@ def _finish(
 ) -> Dataset:
     """The data set of a table; where `soft` says how it is read, one without samples."""
     loaded.notes += tuple(census.notes_on_table(loaded.table, dict(loaded.columns)))
-    filters = _filters(config, soft or NOTHING_SOFT)
+    filters = filters_of(config, soft or NOTHING_SOFT)
     if loaded.table.ratings is None and not filters.ratings_needed:
         filters = replace(filters, min_rating=None)
     log, removed = _filtered_log(loaded, filters, threads)
@@ -379,7 +383,11 @@ def load_dataset(
 
 
 def load_other(
-    config: DataConfig, soft: Iterable[str] = (), *, threads: int | None = None
+    config: DataConfig,
+    soft: Iterable[str] = (),
+    *,
+    threads: int | None = None,
+    opened: Source | None = None,
 ) -> Dataset:
     """A log that nothing is trained on: filtered, without samples, users of any length.
 
@@ -388,16 +396,22 @@ def load_other(
         soft: parts of it ("user", "item", "time", "then", "rating", "names", "header") that the
             log need not have as they are named: the usual names do, and ratings may be missing.
         threads: threads the reader may use (None: all cores).
+        opened: the file, where it was looked at before and cannot be opened again.
 
     Raises:
         InputError: anything wrong with the file, the options or the download.
     """
     threads, parts = threads or os.cpu_count() or 1, frozenset(soft)
-    return _finish(_load(config, threads, parts), config, None, threads, parts)
+    return _finish(_load(config, threads, parts, opened), config, None, threads, parts)
 
 
-def _load(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> _Loaded:
-    loaded = _load_first(config, threads, soft)
+def _load(
+    config: DataConfig,
+    threads: int,
+    soft: frozenset[str] = NOTHING_SOFT,
+    opened: Source | None = None,
+) -> _Loaded:
+    loaded = _load_first(config, threads, soft, opened)
     for path in config.more:
         _append(loaded, path, config, threads)
     return loaded
@@ -405,7 +419,7 @@ def _load(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT)
 
 def _append(loaded: _Loaded, path: str, config: DataConfig, threads: int) -> None:
     """Put the rows of one more log behind those that were read."""
-    request = _request(replace(config, format="auto"), threads, _SOFT_IN_MORE)
+    request = request_of(replace(config, format="auto"), threads, _SOFT_IN_MORE)
     rows = read_log(path, request)
     _warn(path, rows.warnings)
     loaded.table, again = grown.appended(loaded.table, rows.table, path)
@@ -418,12 +432,14 @@ def _append(loaded: _Loaded, path: str, config: DataConfig, threads: int) -> Non
 _SOFT_IN_MORE = frozenset(("user", "item", "time", "names", "header"))
 
 
-def _load_first(config: DataConfig, threads: int, soft: frozenset[str]) -> _Loaded:
+def _load_first(
+    config: DataConfig, threads: int, soft: frozenset[str], opened: Source | None
+) -> _Loaded:
     if config.data is not None and config.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
-    _refuse_idle_options(config)
+    refuse_idle_options(config)
     if config.data is not None:
-        return _load_file(config.data, config, threads, soft)
+        return _load_file(config.data, config, threads, soft, opened)
     name = config.dataset or DEFAULT_DATASET
     if name == "synthetic":
         return _load_synthetic(config)

@@ -5,7 +5,8 @@ integers stay integers, text stays text.
 """
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -348,7 +349,8 @@ def frame_table(
     parts = picked.parts()
     known.fetch(list(parts.values()))
     used = {part: known.names[number] for part, number in parts.items()}
-    arrays = {part: _values(used[part], known.column(number)) for part, number in parts.items()}
+    columns_of = {part: known.column(number) for part, number in parts.items()}
+    arrays = {part: _values(used[part], column) for part, column in columns_of.items()}
     rows = len(arrays["user"])
     for part, array in arrays.items():
         if len(array) != rows:
@@ -358,12 +360,30 @@ def frame_table(
             )
     if not rows:
         raise InputError(f"{place}: no rows, expected interactions")
-    return _frame_rows(arrays, used, picked)
+    return frame_rows(arrays, used, picked)
 
 
-def _frame_rows(
-    arrays: Mapping[str, NDArray[Any]], used: dict[str, str], picked: Picked
-) -> FrameRows:
+def code_ids(name: str, column: Any) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Codes by first appearance, int32 [R], and the external ids of a column of ids.
+
+    Raises:
+        InputError: a value that is none; its row is named.
+    """
+    return _code_ids(name, _values(name, column), [])
+
+
+def frame_rows(columns: Mapping[str, Any], used: dict[str, str], picked: Picked) -> FrameRows:
+    """The rows of columns by part.
+
+    Args:
+        columns: "user", "item" and others, each as its library has it.
+        used: what they are called.
+        picked: what is to be said about them.
+
+    Raises:
+        InputError: missing or bad values.
+    """
+    arrays = {part: _values(used[part], column) for part, column in columns.items()}
     notes = list(picked.notes)
     users, user_ids = _code_ids(used["user"], arrays["user"], notes)
     items, item_ids = _code_ids(used["item"], arrays["item"], notes)
@@ -384,6 +404,22 @@ def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> FrameRo
         InputError: pyarrow is not installed, the file is no parquet file or a damaged one, or
             lacks a column.
     """
+    with open_parquet(path) as file:
+        picked, used = parquet_columns(file, path, columns, need_rating)
+        table = file.read(list(used.values()))
+        table.validate(full=True)
+        if not table.num_rows:
+            raise InputError(f"{path}: no rows, expected interactions")
+        return frame_rows({part: table.column(n) for part, n in used.items()}, used, picked)
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """A pyarrow `ParquetFile`; what is wrong with it becomes one error.
+
+    Raises:
+        InputError: pyarrow is not installed, or it is no parquet file or a damaged one.
+    """
     try:
         import pyarrow.parquet as parquet
     except ImportError:
@@ -392,23 +428,7 @@ def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> FrameRo
         ) from None
     try:
         with parquet.ParquetFile(path) as file:
-            schema = file.schema_arrow
-
-            def kind(number: int) -> str:
-                if str(schema.field(number).type).startswith(_DATE_TYPES):
-                    return DATE
-                batch = next(file.iter_batches(_LOOK, columns=[schema.names[number]]), None)
-                return OTHER if batch is None else _kind(batch.column(0))
-
-            picked = pick_columns(str(path), schema.names, columns, need_rating, kind)
-            parts = picked.parts()
-            table = file.read([schema.names[number] for number in parts.values()])
-        table.validate(full=True)
-        used = {part: schema.names[number] for part, number in parts.items()}
-        arrays = {part: _values(name, table.column(name)) for part, name in used.items()}
-        if not table.num_rows:
-            raise InputError(f"{path}: no rows, expected interactions")
-        return _frame_rows(arrays, used, picked)
+            yield file
     except InputError as error:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     except Exception as error:  # damaged files raise errors of many kinds
@@ -416,3 +436,23 @@ def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> FrameRo
         raise InputError(
             f"{path}: not a readable parquet file ({reason}); write it or fetch it again"
         ) from None
+
+
+def parquet_columns(
+    file: Any, path: Path, columns: ColumnNames, need_rating: bool
+) -> tuple[Picked, dict[str, str]]:
+    """Which columns of an open parquet file play which part: by number, and by name.
+
+    Raises:
+        InputError: one is missing.
+    """
+    schema = file.schema_arrow
+
+    def kind(number: int) -> str:
+        if str(schema.field(number).type).startswith(_DATE_TYPES):
+            return DATE
+        batch = next(file.iter_batches(_LOOK, columns=[schema.names[number]]), None)
+        return OTHER if batch is None else _kind(batch.column(0))
+
+    picked = pick_columns(str(path), schema.names, columns, need_rating, kind)
+    return picked, {part: schema.names[number] for part, number in picked.parts().items()}

@@ -166,8 +166,13 @@ def _columns(rows: Rows) -> str:
     return listed + (" (in words)" if rows.in_words else "")
 
 
-def read_log(data: str, request: Request) -> Rows:
+def read_log(data: str, request: Request, opened: Source | None = None) -> Rows:
     """The rows of a file, a folder of parts, a named pipe or (`-`) standard input.
+
+    Args:
+        data: its path, or "-".
+        request: how it is to be read.
+        opened: the same, where it was looked at before and cannot be opened again.
 
     Raises:
         InputError: anything wrong with it, in place and words.
@@ -181,7 +186,7 @@ def read_log(data: str, request: Request) -> Rows:
         rows = _read_folder(path, request)
         rows.name = path.resolve().name
         return rows
-    source = Source(data if data == STDIN else path)
+    source = opened or Source(data if data == STDIN else path)
     rows = _read_file(source, request)
     rows.name = Path(source.format_name).stem
     return rows

@@ -136,7 +136,7 @@ def _file_blocks(path: Path, offset: int, block_bytes: int) -> Iterator[bytes]:
             yield block
 
 
-def _whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def whole_lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Blocks of whole lines; only the last one may lack its newline."""
     carry: list[bytes] = []
     for block in blocks:
@@ -292,7 +292,7 @@ def _plain_text(block: bytes, layout: Layout) -> tuple[bytes, int] | None:
     return None if b"\1" in block else (block.replace(layout.delimiter.encode(), b"\1"), 1)
 
 
-def _larger(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
+def larger(blocks: Iterator[bytes], size: int) -> Iterator[bytes]:
     """Blocks put together to `size` or a little more."""
     held: list[bytes] = []
     for block in blocks:
@@ -323,8 +323,8 @@ def read(
     if isinstance(source, Path):
         blocks = _file_blocks(source, layout.offset, block_bytes)
     else:
-        blocks = _larger(source.blocks(layout.offset), block_bytes)
-    for block in _whole_lines(blocks):
+        blocks = larger(source.blocks(layout.offset), block_bytes)
+    for block in whole_lines(blocks):
         if layout.kind == "text":
             for number, text in _lines(block, line):
                 _read_text_line(reading, number, text)

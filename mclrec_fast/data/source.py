@@ -194,6 +194,8 @@ class Source:
         path: where it lies; None for standard input.
         compression: "", "gzip", "bzip2" or "zstd".
         plain: a regular file that is UTF-8 or binary as it lies: it may be read by its path.
+        size: bytes as it lies; None where that is not known before the end.
+        came: bytes read so far, as they lie.
         format_name: the name that tells the format, without the suffix of a compression.
     """
 
@@ -204,6 +206,7 @@ class Source:
             InputError: it is missing, unreadable, empty, or of a kind that cannot be read.
         """
         self._digest = hashlib.sha256()
+        self.came = 0
         self._taken: list[bytes] = []
         self._head = b""
         if str(path) == STDIN:
@@ -211,8 +214,7 @@ class Source:
         else:
             self.path = Path(path)
             self.name, regular = str(path), not is_stream(self.path)
-            if regular:
-                open_check(self.path)
+        self.size = open_check(self.path) if regular and self.path is not None else None
         raw = self._read_raw()
         first = next(raw, b"")
         while len(first) < 8 and (more := next(raw, b"")):
@@ -253,6 +255,7 @@ class Source:
     def _hashed(self, file: Any) -> Iterator[bytes]:
         while block := file.read(_RAW_BLOCK):
             self._digest.update(block)
+            self.came += len(block)
             yield block
 
     @staticmethod
@@ -326,3 +329,16 @@ class Source:
         for _ in self._blocks:
             pass
         return self._digest.hexdigest()
+
+
+class Piece(Source):
+    """Some whole lines of a source, to be read as a source of their own."""
+
+    def __init__(self, name: str, text: bytes) -> None:
+        """`name` is what messages call it."""
+        self.name, self.path, self.compression, self.plain = name, None, "", False
+        self._text = text
+
+    def blocks(self, offset: int = 0) -> Iterator[bytes]:
+        """All of it from `offset` on."""
+        yield self._text[offset:]

@@ -59,6 +59,27 @@ def _merge_ids(tables: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[NDArr
     return merged, renumber
 
 
+def take_rows(table: Table, rows: slice) -> Table:
+    """Some rows of a table, with the ids that are in them."""
+
+    def some(column: NDArray[Any] | None) -> Any:
+        return None if column is None else column[rows]
+
+    users, user_ids = _used(table.users[rows], table.user_ids)
+    items, item_ids = _used(table.items[rows], table.item_ids)
+    return Table(
+        users, items, user_ids, item_ids, some(table.times), some(table.ratings), some(table.then)
+    )
+
+
+def _used(codes: NDArray[np.int32], ids: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Codes, numbered by first appearance as before, and the ids that they use."""
+    there = np.zeros(len(ids), np.bool_)
+    there[codes] = True
+    number = (np.cumsum(there) - 1).astype(np.int32)
+    return number[codes], ids[there]
+
+
 def concatenate(tables: Sequence[Table]) -> Table:
     """Tables with the same columns as one, rows in order; text as soon as one has text ids.
 

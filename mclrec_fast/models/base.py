@@ -347,6 +347,8 @@ class Model(nn.Module):
         users: Iterable[Any] | None = None,
         items: Any = None,
         exclude: Any = None,
+        items_per_user: Any = None,
+        exclude_per_user: Any = None,
         exclude_seen: bool = True,
     ) -> "Recommendations":
         """The k best next items of each history, see `Recommender.recommend`."""
@@ -356,6 +358,8 @@ class Model(nn.Module):
             users=users,
             items=items,
             exclude=exclude,
+            items_per_user=items_per_user,
+            exclude_per_user=exclude_per_user,
             exclude_seen=exclude_seen,
         )
 

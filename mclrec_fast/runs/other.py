@@ -4,6 +4,7 @@ What the options do not say is as the run has it, except that no user and no ite
 columns may have their usual names, and that ratings may be missing.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any, NamedTuple
 from ..config import LOG_KEYS, Config, DataConfig
 from ..config_keys import Given
 from ..data import Dataset, load_dataset, load_other
+from ..data.source import Source
+from ..data.stream import Opened, open_histories
 from ..errors import InputError
 from .loading import as_the_run_numbers, data_differs, read_card
 
@@ -24,8 +27,16 @@ _PARTS = {
 }  # fmt: skip
 
 
-def read_other(path: Path, config: Config, given: Mapping[str, Given]) -> Dataset:
+def read_other(
+    path: Path, config: Config, given: Mapping[str, Given], opened: Source | None = None
+) -> Dataset:
     """The log that `--data` names, or else that of the run at `path`; without samples.
+
+    Args:
+        path: the run's directory.
+        config: its configuration.
+        given: the options about the log.
+        opened: the file, where it was looked at before and cannot be opened again.
 
     Raises:
         InputError: anything wrong with it; options for a log that is not named.
@@ -39,13 +50,28 @@ def read_other(path: Path, config: Config, given: Mapping[str, Given]) -> Datase
         if read_card(path)["format"] in IN_PYTHON:
             raise InputError(f"{path}: {ONLY_PYTHON}; give --data FILE")
         return load_other(config.data, threads=config.train.threads)
+    data, soft = _as_the_run_reads(config, given)
+    return load_other(data, soft, threads=config.train.threads, opened=opened)
+
+
+def open_other(config: Config, given: Mapping[str, Given]) -> Opened:
+    """The log that `--data` names, in parts where it can be read so.
+
+    Raises:
+        InputError: anything wrong with it.
+    """
+    data, soft = _as_the_run_reads(config, given)
+    return open_histories(data, soft, config.train.threads or os.cpu_count() or 1)
+
+
+def _as_the_run_reads(config: Config, given: Mapping[str, Given]) -> tuple[DataConfig, list[str]]:
+    """What to read, and which parts of it need not be there as the run has them."""
     read = read_alike(config, given)
     kept = {name: getattr(config.data, name) for name in _ALSO_OF_THE_RUN}
     if read["rating_col"] is not None and config.data.min_rating is None:
         read["rating_col"] = None
     data = replace(DataConfig(), holdout="none", **(kept | read))
-    soft = [part for name, part in _PARTS.items() if name not in given]
-    return load_other(data, soft, threads=config.train.threads)
+    return data, [part for name, part in _PARTS.items() if name not in given]
 
 
 def read_alike(config: Config, given: Mapping[str, Given]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ is the loop's business.
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from types import FrameType
@@ -72,3 +74,20 @@ class StopRequest:
         if self.requested:
             raise KeyboardInterrupt
         self.signal = number
+
+
+@contextmanager
+def stopped_at_once(text: str) -> Iterator[None]:
+    """While entered, a signal to stop raises `Interrupted` wherever the process is."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(text, 128 + number)
+
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.signal(number, stop) for number in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
