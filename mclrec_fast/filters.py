@@ -48,7 +48,7 @@ class _ByUser:
         items = numbers[table.items]
         pairs = np.unique(table.users.astype(np.int64) << 32 | items)  # by user, then item
         pairs = pairs[pairs & 0xFFFFFFFF != 0]
-        self._items = (pairs & 0xFFFFFFFF).astype(np.int32)
+        self._items: Numbers = (pairs & 0xFFFFFFFF).astype(np.int32)
         self._ends = np.searchsorted(pairs >> 32, np.arange(len(table.user_ids)), side="right")
         self._row = {user_key(user): row for row, user in enumerate(table.user_ids.tolist())}
 

@@ -155,7 +155,6 @@ class Recommender:
         other._filters = self._with(**lists)
         return other
 
-    @torch.no_grad()
     def similar_items(
         self,
         items_or_item: Any,
@@ -181,14 +180,20 @@ class Recommender:
             InputError: an id is neither an integer nor text, or the model has no item vectors.
             ValueError: k is below 1.
         """
+        one = isinstance(items_or_item, str | int) or getattr(items_or_item, "ndim", 1) == 0
+        asked = [items_or_item] if one else list(items_or_item)
+        answers = self.answer_similar(asked, k, items=items, exclude=exclude)
+        return answers.in_words(self._item_ids, "similar_to")
+
+    @torch.no_grad()
+    def answer_similar(self, asked: Sequence[Any], k: int = DEFAULT_K, **lists: Any) -> Answers:
+        """The same as numbers, for a list of items; see `similar_items`."""
         table = self._model.items().detach()
         if table.shape[1] < 2:
             raise InputError("this model has one number an item and no vectors to compare")
-        one = isinstance(items_or_item, str | int) or getattr(items_or_item, "ndim", 1) == 0
-        asked = [items_or_item] if one else list(items_or_item)
         numbers, k = self._index.find(asked), self._checked(k)
         unit = table / table.norm(dim=1, keepdim=True).clamp_min(torch.finfo(table.dtype).tiny)
-        filters = self._with(items=items, exclude=exclude)
+        filters = self._with(**lists)
         own = OwnLists(exclude=[number[None] for number in numbers])
         best = np.zeros((len(asked), k), np.int64)
         scores = np.zeros((len(asked), k), _dtype(table))
@@ -198,8 +203,7 @@ class Recommender:
             batch = rows[first : first + self._batch_size]
             h = unit[torch.from_numpy(numbers[batch]).long().to(unit.device)]  # [B, D]
             scores[batch], best[batch] = ranking.of(batch, h, *_no_lists(h))
-        answers = Answers(best, scores, (numbers == 0).astype(np.int64), asked)
-        return answers.in_words(self._item_ids, "similar_to")
+        return Answers(best, scores, (numbers == 0).astype(np.int64), asked)
 
     def recommend_log(
         self, log: InteractionLog, k: int = DEFAULT_K, **asked: Any

@@ -103,6 +103,7 @@ def write_stand_ins(folder: Path) -> None:
     (folder / "grown.csv").write_text("\n".join(["user,item,time", *lines, *new]) + "\n")
     vectors = [" ".join([thing, *map(str, rng.normal(size=64).round(3))]) for thing in things[:9]]
     (folder / "vectors.vec").write_text("\n".join(["9 64", *vectors]) + "\n")
+    (folder / "returned.csv").write_text("user,item\nnew,lamp\nold,desk\n")
     days = [f"{user},{item},2026-01-{time % 100 + 1:02}" for user, item, time in rows]
     (folder / "interactions.csv").write_text("\n".join(["user_id,item_id,datetime", *days]) + "\n")
     text = [" ".join(map(str, [u + 1, *(walk + 1)])) for u, walk in enumerate(walks)]

@@ -12,6 +12,7 @@ import pytest
 
 from mclrec_fast import Dataset, Model, Popularity, Recommender, SASRec
 from mclrec_fast.commands import recommend as command
+from mclrec_fast.commands import similar_items as similar_command
 from mclrec_fast.errors import InputError
 from mclrec_fast.filters import UnknownItemsWarning
 from tests.backends import BACKENDS
@@ -81,6 +82,30 @@ def test_lists_of_single_users_and_histories(model: Model, backend: str) -> None
     assert recommender.recommend({"ann": ["i2"]}, items={"ann": []}).items == [[]]
 
 
+def test_lists_by_user_as_mappings_and_as_tables(model: Model) -> None:
+    own = {"ann": ["i7", "i9", "i2"], "cid": ["i9", "i7", "nothing"], "nobody": ["i6"]}
+    with pytest.warns(UnknownItemsWarning, match="items_per_user: 1 of 7 items are unknown"):
+        found = model.recommend(HISTORIES, 4, items_per_user=own, exclude_per_user={"cid": ["i9"]})
+    assert found.items[0] == expected(model, HISTORIES["ann"], {"i7", "i9"}.__contains__, 4)
+    assert found.items[1] == expected(model, HISTORIES["bob"], lambda i: True, 4)
+    assert found.items[2] == ["i7"]
+    both = model.recommend(HISTORIES, 4, items=["i9", "i8"], items_per_user={"ann": ["i7", "i9"]})
+    assert both.items[0] == ["i9"] and sorted(both.items[1]) == ["i8", "i9"]
+    pandas = pytest.importorskip("pandas")
+    rows = [(user, item) for user, items in own.items() for item in [*items, *items[:1]]]
+    frame = pandas.DataFrame(rows, columns=["user_id", "item_id"]).sample(frac=1, random_state=0)
+    with pytest.warns(UnknownItemsWarning, match="items_per_user: 1 of 5 items are unknown"):
+        table = model.recommend(
+            HISTORIES, 4, items_per_user=frame, exclude_per_user={"cid": ["i9"]}
+        )
+    assert table.items == found.items
+    with pytest.warns(UnknownItemsWarning, match="items: 1 of 5"):
+        assert model.recommend(HISTORIES, 4, items=frame).items[0] == found.items[0]
+    numbers = pandas.DataFrame({"user": [7, 7], "item": ["i7", "i8"]})
+    by_number = model.recommend({"7": ["i2"], 8: ["i2"]}, 4, items_per_user=numbers).items
+    assert sorted(by_number[0]) == ["i7", "i8"] and len(by_number[1]) == 4
+
+
 def test_seen_items_come_back_only_where_they_may(model: Model) -> None:
     found = model.recommend([["i2", "i3"]], items=["i2", "i4"], exclude_seen=False).items[0]
     assert sorted(found) == ["i2", "i4"]
@@ -107,6 +132,8 @@ def test_unknown_items_of_a_list_are_counted_and_said(model: Model) -> None:
         ({"exclude": [["i2", 2.5]]}, InputError, r"exclude\[0\], id 1: 2.5"),
         ({"items": [["i2"], "i3"]}, TypeError, r"items\[1\] is 'i3'"),
         ({"users": ["u1"]}, InputError, "users and histories are both given"),
+        ({"items_per_user": ["i2"]}, TypeError, "items_per_user is .*lists of item ids by user"),
+        ({"exclude_per_user": {"a": ["i2"]}}, InputError, "exclude_per_user is by user, but"),
     ],
 )
 def test_bad_lists(model: Model, asked: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -187,9 +214,47 @@ def test_the_options_are_the_arguments(trained: Path, capsys: Capture) -> None:
     assert rows_of(capsys.readouterr().out) == [everybody[7], everybody[2]]
 
 
+def test_lists_by_user_from_files(trained: Path, tmp_path: Path, capsys: Capture) -> None:
+    log, own = tmp_path / "log.csv", tmp_path / "own.csv"
+    log.write_text("user,item\n7,3\n7,4\nx,5\n")
+    own.write_text("user_id,item_id\n7,9\n7,11\n7,99\nx,12\nnobody,1\n")
+    argv = [str(trained), "--data", str(log), "-k", "3"]
+    assert command.main([*argv, "--items-per-user", str(own), "--exclude", "9"]) == 0
+    said = capsys.readouterr()
+    assert [(row[0], row[2]) for row in rows_of(said.out)] == [("7", "11"), ("x", "12")]
+    assert "items_per_user: 1 of 5 items are unknown" in said.err
+    assert command.main(argv) == 0
+    everything = [row[2] for row in rows_of(capsys.readouterr().out)[:3]]
+    lines = tmp_path / "lines.txt"
+    lines.write_text(f"7 {everything[0]} {everything[2]}\n")
+    assert command.main([*argv, "--exclude-per-user", str(lines)]) == 0
+    left = [row[2] for row in rows_of(capsys.readouterr().out)[:3]]
+    assert left[0] == everything[1] and not {everything[0], everything[2]} & set(left)
+    assert command.main([*argv, "--exclude-per-user", str(tmp_path / "none.csv")]) == 2
+    assert "--exclude-per-user: " in (said := capsys.readouterr().err) and "no such file" in said
+
+
+def test_similar_items_on_the_command_line(trained: Path, capsys: Capture) -> None:
+    argv = [str(trained), "9", "77", "4", "-k", "3", "--exclude", "5"]
+    assert similar_command.main(argv) == 0
+    said = capsys.readouterr()
+    found = Recommender.load(trained).similar_items([9, 4], 3, exclude=[5])
+    rows = rows_of(said.out)
+    assert said.out.startswith("similar_to,rank,item,score\n")
+    assert [int(row[2]) for row in rows] == [item for items in found.items for item in items]
+    assert [row[0] for row in rows] == ["9"] * 3 + ["4"] * 3
+    assert "passed over 1 of 3 items, which the run does not know ('77')" in said.err
+    assert similar_command.main([str(trained), "9", "--items", "77"]) == 2
+    assert "nothing left to recommend" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
+        (
+            ["--history", "3", "--items-per-user", "x"],
+            "--history and --items-per-user contradict each other",
+        ),
         (["--history", "3", "--users", "1"], "--history and --users contradict each other"),
         (["--users", "nobody"], "1 of 1 users are not in it ('nobody')"),
         (["--history", "3", "--items", "77"], "nothing left to recommend"),
@@ -204,12 +269,25 @@ def test_bad_options(trained: Path, capsys: Capture, argv: list[str], words: str
 def test_ids_with_a_dash_and_a_narrow_console(dataset: Dataset, tmp_path: Path) -> None:
     frame = {"user": np.repeat(["a", "b"], 6), "item": np.array(["-x", "ö", "日"] * 4)}
     SASRec().fit(Dataset.from_frame(frame), epochs=1, verbose=False).save(tmp_path / "kept")
-    argv = ["--history=-x", "--history=ö", "--items=日", "--items=-x"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mclrec_fast.recommend", str(tmp_path / "kept"), *argv],
-        capture_output=True,
-        env={"PATH": "", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert [row[1] for row in rows_of(done.stdout.decode("utf-8"))] == ["日"]
+    for verb, argv, answer in (
+        ("recommend", ["--history=-x", "--history=ö", "--items=日", "--items=-x"], "日"),
+        ("similar_items", ["--exclude=日", "--", "-x"], "ö"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", f"mclrec_fast.{verb}", str(tmp_path / "kept"), *argv],
+            capture_output=True,
+            env={"PATH": "", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert [row[-2] for row in rows_of(done.stdout.decode("utf-8"))] == [answer]
+
+
+def test_numbers_below_zero_are_ids(tmp_path: Path, capsys: Capture) -> None:
+    frame = {"user": np.repeat(["a", "b"], 6), "item": np.array([-1, -2, 3] * 4)}
+    SASRec().fit(Dataset.from_frame(frame), epochs=1, verbose=False).save(tmp_path / "kept")
+    argv = [str(tmp_path / "kept"), "--history", "-1", "3", "--exclude", "-3", "-1"]
+    assert command.main(argv) == 0
+    said = capsys.readouterr()
+    assert [row[1] for row in rows_of(said.out)] == ["-2"]
+    assert "exclude: 1 of 2 items are unknown" in said.err

@@ -1,13 +1,15 @@
 """`recommend` on logs that are read and answered bit by bit, against the same read whole."""
 
+import contextlib
 import csv
+import gc
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import numpy as np
 import pytest
 
 from mclrec_fast.commands import recommend
-from mclrec_fast.data import stream
+from mclrec_fast.data import InteractionLog, stream
+from mclrec_fast.data.table import Table
 from tests.small_runs import run, write_log
 
 Capture = pytest.CaptureFixture[str]
@@ -221,30 +224,39 @@ def test_a_pipe_in_and_a_pipe_out(trained: Path, whole: Callable[[Rows], str]) -
         assert ("held in memory whole" in done.stderr) == given.startswith("user")
 
 
-def test_signals_leave_nothing_behind(trained: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.csv"
-    command = [sys.executable, "-m", "mclrec_fast.recommend", str(trained)]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with subprocess.Popen(
-            [*command, "--data", "-", "--out", str(out)],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdin is not None and process.stderr is not None
-            line = json.dumps({"user": "%s", "history": [3, 4]}) + "\n"
-            for i in range(60_000):  # more than a piece, so that there is something to write
-                process.stdin.write(line % f"user {i}")
-            process.stdin.flush()
-            until = time.monotonic() + 60
-            while not list(tmp_path.glob(".out.csv.*")) and time.monotonic() < until:
-                time.sleep(0.05)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_leave_nothing_behind(trained: Path, tmp_path: Path, number: int) -> None:
+    """In the middle of a pipe that goes on."""
+    out, reads = tmp_path / "out.csv", tmp_path / "pipe.jsonl"
+    os.mkfifo(reads)
+    real, parts = stream._Reading.log, []
+
+    def then_a_signal(reading: stream._Reading, table: Table) -> InteractionLog:
+        parts.append(table)
+        if len(parts) == 3:
             assert list(tmp_path.glob(".out.csv.*"))
-            os.kill(process.pid, number)
-            said = process.stderr.read()
-            assert process.wait() == 128 + number
-        assert f"interrupted: {out} was not written" in said
-        assert list(tmp_path.iterdir()) == []
+            os.kill(os.getpid(), number)
+        return real(reading, table)
+
+    def fill() -> None:
+        with contextlib.suppress(BrokenPipeError), reads.open("w") as pipe:
+            for i in range(20_000):
+                pipe.write(json.dumps({"user": i, "history": [3, 4]}) + "\n")
+
+    filler = threading.Thread(target=fill, daemon=True)
+    filler.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "PIECE_BYTES", 1 << 12)
+        patch.setattr(stream._Reading, "log", then_a_signal)
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            argv = [str(trained), "--data", str(reads), "--out", str(out)]
+            assert recommend.main(argv) == 128 + number
+    gc.collect()  # closes the pipe, as the end of a process does
+    filler.join(30)
+    assert not filler.is_alive()
+    assert f"interrupted: {out} was not written" in said.getvalue()
+    assert list(tmp_path.iterdir()) == [reads]
 
 
 def test_outputs_that_cannot_be(trained: Path, tmp_path: Path, capsys: Capture) -> None:

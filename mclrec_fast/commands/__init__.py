@@ -13,7 +13,8 @@ VERBS = {
     "compare": "finished runs side by side, with paired tests",
     "diagnose": "how representations lie in space: do they collapse?",
     "reproduce": "the tables of the paper: run what is missing, then write them",
-    "recommend": "the best next items for users or histories, as CSV",
+    "recommend": "the best next items for users or histories",
+    "similar-items": "the items nearest to given ones",
     "import-checkpoint": "make a run of a checkpoint of the authors' code",
     "environment": "what was built, what is used and why not more",
 }
