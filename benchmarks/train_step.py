@@ -110,8 +110,9 @@ def _time_batches(
     for number, index in enumerate(full):
         _wait(table.device)
         start = time.perf_counter()
-        batch = step.model.sample(table, index, Pass(seed, number, config.train.backend))
-        step(batch, update=number * step.updates_per_batch)
+        with step.threads():
+            batch = step.model.sample(table, index, Pass(seed, number, config.train.backend))
+            step(batch, update=number * step.updates_per_batch)
         _wait(table.device)
         if number >= warm_up:
             times.append((time.perf_counter() - start) * 1000)

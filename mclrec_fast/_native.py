@@ -287,6 +287,27 @@ def use_isa(name: str) -> Iterator[None]:
         _cpu.module.select_isa(before)
 
 
+@contextmanager
+def helpers(wanted: bool) -> Iterator[None]:
+    """CPU kernels called from this thread take threads of the package's own, not torch's.
+
+    They sleep where torch's spin, so that a machine shared with other programs loses little; but
+    between these kernels torch itself must not compute with several threads, which would still be
+    spinning while the next kernel wants their cores.
+
+    Args:
+        wanted: False changes nothing.
+    """
+    if not wanted or _cpu.module is None:
+        yield
+        return
+    before = _cpu.module.use_helpers(True)
+    try:
+        yield
+    finally:
+        _cpu.module.use_helpers(before)
+
+
 def set_precision(word: str) -> None:
     """Let float32 products on GPUs round their factors, torch's own and the kernels' alike.
 

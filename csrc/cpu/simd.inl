@@ -150,6 +150,28 @@ MCLREC_INLINE V max(V a, V b) {
   return a > b ? a : b;
 }
 
+template <class V>
+MCLREC_INLINE V square_root(V a) {
+#if MCLREC_X86
+  if constexpr (kVectorBytes == 32) {
+    if constexpr (sizeof(a[0]) == 4) {
+      return (V)_mm256_sqrt_ps(a);
+    } else {
+      return (V)_mm256_sqrt_pd(a);
+    }
+  }
+  if constexpr (kVectorBytes == 64) {
+    if constexpr (sizeof(a[0]) == 4) {
+      return (V)_mm512_maskz_sqrt_ps(kAllLanes<float>, a);
+    } else {
+      return (V)_mm512_maskz_sqrt_pd(kAllLanes<double>, a);
+    }
+  }
+#endif
+  for (size_t i = 0; i < sizeof(V) / sizeof(a[0]); ++i) a[i] = std::sqrt(a[i]);
+  return a;
+}
+
 #if MCLREC_X86
 MCLREC_INLINE __m256 lower_half(__m512 v) {
   return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7);

@@ -9,8 +9,8 @@
 
 #include "../cpu/fma_peak.h"
 #include "../cpu/isa.h"
-#include "../cpu/parallel.h"
 #include "../shared/encode.h"
+#include "parallel.h"
 
 namespace {
 
@@ -67,6 +67,13 @@ PyObject* select_isa(PyObject*, PyObject* argument) {
 // worker_count() -> int: threads the kernels use.
 PyObject* worker_count(PyObject*, PyObject*) { return PyLong_FromLong(mclrec::worker_count()); }
 
+// use_helpers(wanted) -> bool: which threads kernels take that this thread calls; what it was.
+PyObject* use_helpers(PyObject*, PyObject* wanted) {
+  const int truth = PyObject_IsTrue(wanted);
+  if (truth < 0) return nullptr;
+  return PyBool_FromLong(mclrec::use_helpers(truth != 0));
+}
+
 // fma_peak_gflops(threads, seconds) -> float, with the GIL released.
 PyObject* fma_peak_gflops(PyObject*, PyObject* arguments) {
   int threads = 1;
@@ -103,6 +110,7 @@ PyMethodDef methods[] = {
     {"select_isa", select_isa, METH_O, "Switch the instruction set of every kernel."},
     {"encode_weights", encode_weights, METH_NOARGS, "Names and shapes of the encoder's weights."},
     {"worker_count", worker_count, METH_NOARGS, "Threads the kernels use."},
+    {"use_helpers", use_helpers, METH_O, "Take the package's own threads, or torch's."},
     {"fma_peak_gflops", fma_peak_gflops, METH_VARARGS, "Register-only multiply-add peak, GFLOP/s."},
     {nullptr, nullptr, 0, nullptr}};
 

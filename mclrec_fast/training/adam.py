@@ -2,7 +2,8 @@
 
 torch.optim.Adam counts steps once for every weight, in a tensor each, which takes longer than the
 arithmetic of a small model; here all weights share one counter. The arithmetic is torch's own fused
-kernel, so the results are those of ``torch.optim.Adam(weights, lr=lr, fused=True)`` to the bit.
+kernel, so the results are those of ``torch.optim.Adam(weights, lr=lr, fused=True)`` to the bit; or,
+beside other kernels of this package, one of its own (`ops.adam`) that shares their threads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from .. import _native
+from ..ops import adam as _registered  # noqa: F401
 
 _BETA_1, _BETA_2, _EPS = 0.9, 0.999, 1e-8
 
@@ -25,8 +29,11 @@ class Adam:
         second: running means of their squares, one like each weight.
     """
 
-    def __init__(self, weights: Sequence[Tensor], learning_rate: float) -> None:
-        """Start from zero means."""
+    def __init__(
+        self, weights: Sequence[Tensor], learning_rate: float, *, native: bool = False
+    ) -> None:
+        """Start from zero means; `native` takes the package's kernel where there is one."""
+        self._native = native and _native.has_kernel("adam_step", weights[0].device)
         self.weights = list(weights)
         self.learning_rate = learning_rate
         self.steps = torch.zeros((), dtype=torch.float32, device=self.weights[0].device)
@@ -40,6 +47,12 @@ class Adam:
         Args:
             gradients: one for each weight, of its shape and dtype.
         """
+        if self._native:
+            torch.ops.mclrec_fast.adam_step.default(
+                self.weights, gradients, self.first, self.second, self.steps,
+                self.learning_rate, _BETA_1, _BETA_2, _EPS,
+            )  # fmt: skip
+            return
         self.steps += 1
         torch._fused_adam_(
             self.weights,

@@ -131,8 +131,9 @@ class Training:
             steps = settings.epochs * self.batches_per_epoch
             self.step.set_learning_rate(learning_rate.learning_rate(settings, progress.step, steps))
         at = Pass(settings.seed, progress.step, settings.backend)
-        batch = self.model.sample(self.train, index, at)
-        losses = self.step(batch, update=progress.step * self.step.updates_per_batch)
+        with self.step.threads():
+            batch = self.model.sample(self.train, index, at)
+            losses = self.step(batch, update=progress.step * self.step.updates_per_batch)
         progress.step += 1
         progress.batch += 1
         return losses

@@ -4,11 +4,13 @@ Gradients come from the model's kernels where it is as this package wrote it, an
 over its Python. Every update draws its own dropout. Which updates there are is the model's.
 """
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import _native
 from ..config import TrainConfig
 from ..models.base import Batch, Losses, Model, Pass, Update
 from .adam import Adam
@@ -31,19 +33,19 @@ class TrainingStep:
     def __init__(self, model: Model, train: TrainConfig) -> None:
         """Prepare the optimizers of ``model``."""
         self.model = model
+        self._by_hand, self.note = model.by_hand(train.backend)
         self._groups = {
             name: [weight for weight in weights if weight.requires_grad]
             for name, weights in model.groups().items()
         }
         self._optimizers = {
-            name: Adam(weights, train.learning_rate)
+            name: Adam(weights, train.learning_rate, native=self._by_hand)
             for name, weights in self._groups.items()
             if weights
         }
         self._updates = model.updates()
         self.updates_per_batch = len(self._updates)
         self._seed, self._backend = train.seed, train.backend
-        self._by_hand, self.note = model.by_hand(train.backend)
         self.average = (
             WeightAverage(list(model.parameters()), train.ema_decay) if train.ema_decay else None
         )
@@ -75,6 +77,13 @@ class TrainingStep:
         if self.average is not None:
             self.average.update()
         return losses
+
+    def threads(self) -> AbstractContextManager[None]:
+        """While entered, a batch's kernels take the threads that suit them: to sample and step in.
+
+        Those of the package's own where kernels do everything, else torch's.
+        """
+        return _native.helpers(self._by_hand and self.average is None)
 
     def _differentiate(self, of: Update, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """The losses of an update, detached, and a gradient of each weight that it moves."""

@@ -5,6 +5,7 @@ kernel errs in one update moves the weights that all later losses are computed f
 """
 
 import functools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from ..conformance.accuracy import assert_accurate
 from ..conformance.targets import CPU, Target
-from .trajectory import make_run, run_batches
+from .trajectory import Sizes, make_run, run_batches
 
+MIDDLE = Sizes(classes=2000, users=400, batch=100, longest=20, hidden=32, inner=48)
 # Schedule, model, batches: the 21 updates of seven official batches, 20 of a model that has one.
 TRAININGS = [("official", "mclrec", 7), ("joint", "cl4srec", 20), ("joint", "sasrec", 20)]
 LOSSES = {
@@ -45,3 +47,28 @@ def test_losses_err_no_more_than_those_of_torch(
     assert moving == LOSSES[model]
     assert all(losses.shape == (batches,) for losses in native.values())
     assert_accurate([native], [torch32], [truth])
+
+
+@pytest.mark.parametrize("target", CPU)
+@pytest.mark.parametrize("model", ["mclrec", "cl4srec", "sasrec"])
+def test_bits_do_not_depend_on_threads(model: str, target: Target) -> None:
+    """Nor on whose they are: torch's, or those that a training takes."""
+    before = torch.get_num_threads()
+    try:
+        with target.selected():
+            one, *others = [
+                trained(model, threads, own) for threads in (1, 2, 3, 8) for own in (False, True)
+            ]
+    finally:
+        torch.set_num_threads(before)
+    for other in others:
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def trained(model: str, threads: int, own: bool) -> list[Tensor]:
+    """The weights after four batches of sizes that give every kernel several tasks."""
+    torch.set_num_threads(threads)
+    run = make_run("native", model=model, dtype=torch.float32, sizes=MIDDLE)
+    with run.step.threads() if own else nullcontext():
+        run_batches(run, 4)
+    return [weight.detach() for weight in run.step.model.parameters()]
