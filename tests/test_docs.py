@@ -185,6 +185,9 @@ def test_commands_and_snippets_run_as_printed(
 ) -> None:
     if any("import pandas" in block for _, block in blocks(page)):
         pytest.importorskip("pandas")
+    if any("export" in command for command in commands_of(page)):
+        for library in ("onnx", "onnxscript", "onnxruntime", "faiss"):
+            pytest.importorskip(library)
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     printed = ""

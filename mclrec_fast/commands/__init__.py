@@ -15,6 +15,7 @@ VERBS = {
     "reproduce": "the tables of the paper: run what is missing, then write them",
     "recommend": "the best next items for users or histories",
     "similar-items": "the items nearest to given ones",
+    "export": "item vectors or the model as a file for other programs",
     "import-checkpoint": "make a run of a checkpoint of the authors' code",
     "environment": "what was built, what is used and why not more",
 }

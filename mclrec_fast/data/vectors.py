@@ -68,7 +68,8 @@ def read_vectors(path: str, ids_path: str | None = None) -> Vectors:
         path: npz with two arrays, safetensors with a tensor and ids (a tensor, or a JSON list in
             its metadata), parquet with a column of ids and one of lists, word2vec's text; or npy,
             a row an item.
-        ids_path: the items of npy's rows: a text file with an id on each line, or npy.
+        ids_path: the items of npy's rows: a text file with an id on each line, npy, or JSON as an
+            export leaves it beside its npy.
 
     Raises:
         InputError: the file is missing, damaged or none of these; ids are missing, there twice or
@@ -118,6 +119,10 @@ def _read_ids(file: Path) -> Iterable[Any]:
     if _kind_of(file) == "npy":
         listed: list[Any] = _npy(file).tolist()
         return listed
+    if file.suffix == ".json":
+        found = json.loads(file.read_text(encoding="utf-8"))
+        named: list[Any] = found["item_ids"] if isinstance(found, Mapping) else found
+        return named
     return _from_texts(file.read_text(encoding="utf-8").splitlines())
 
 

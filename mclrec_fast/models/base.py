@@ -27,6 +27,7 @@ from .stock import stock, what_was_changed
 if TYPE_CHECKING:
     from ..answers import Recommendations
     from ..data import Dataset
+    from ..exporting.export import Exported
     from ..recommender import Recommender
     from ..training.observers import Callback
 
@@ -393,6 +394,36 @@ class Model(nn.Module):
 
         self.require_weights()
         save_model(self, Path(path))
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str | None = None,
+        *,
+        k: int = DEFAULT_K,
+        exclude_seen: bool = True,
+    ) -> "Exported":
+        """Write a file for other programs, read it back and compare it with this model.
+
+        Args:
+            path: the file; one that is there is replaced.
+            format: "npy", "safetensors" or "faiss": the item vectors; "torch" (`torch.export`) or
+                "onnx": from padded histories to representations and the best items. None goes by
+                the file's ending.
+            k: torch and onnx: how many items a history gets.
+            exclude_seen: torch and onnx: whether items of the history leave the answer.
+
+        Returns:
+            What was written, and the largest difference that was found.
+
+        Raises:
+            InputError: the model has no weights yet, an unknown format, one that the model has no
+                form for, or whose library is missing (the extra `export`).
+            RunError: the file cannot be written, or does not do what the model does.
+        """
+        from ..exporting.export import export
+
+        return export(self, path, format, k=k, exclude_seen=exclude_seen)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str = "cpu") -> Self:
