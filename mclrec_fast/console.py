@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from .bars import Bar, Notebook, Terminal, Work, duration
+
 Write = Callable[[str], None]
 
 FIRST_WORD, WORD_EVERY = 30.0, 60.0
@@ -36,9 +38,10 @@ class Console:
 
     def __init__(self, stream: TextIO | None = None, log: Write | None = None) -> None:
         """See the class."""
-        self.stream = sys.stdout if stream is None else stream
+        self.stream = (sys.stdout if stream is None else stream) or io.StringIO()
         self.log_line = log
         self._backlog: list[str] = []
+        self._bar: Bar | None = None
         self._rich = self.stream.isatty() or (stream is None and _in_notebook())
 
     @classmethod
@@ -69,7 +72,9 @@ class Console:
     def _print(self, text: str) -> None:
         """A reader that went away (`| head`) does not end a run; the log goes on."""
         try:
-            print(sayable(text, self.stream), file=self.stream, flush=True)
+            said = sayable(text, self.stream)
+            if self._bar is None or not self._bar.print(said):
+                print(said, file=self.stream, flush=True)
         except BrokenPipeError:
             self.stream = open(os.devnull, "w", encoding="utf-8")
             self._rich = False
@@ -116,37 +121,34 @@ class Console:
         if not self._rich or total <= 0:
             yield _Words(self.line, what, total, done).advance
             return
-        import rich.progress
+        count = done
 
-        bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeRemainingColumn(),
-            console=self._rich_console(),
-            transient=True,
-        )
-        with bar:
-            task = bar.add_task(what, total=total, completed=done)
-            yield lambda count: bar.advance(task, count)
+        def advance(more: int) -> None:
+            nonlocal count
+            count += more
+
+        with self._drawing(Work(what, total, lambda: count)):
+            yield advance
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """A spinner with the time spent, for work whose size is not known before."""
+        """A spinner with the time spent; a bar while a file is read or fetched."""
         if not self._rich:
             yield
             return
-        import rich.progress
-
-        with rich.progress.Progress(
-            rich.progress.SpinnerColumn(),
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.TimeElapsedColumn(),
-            console=self._rich_console(),
-            transient=True,
-        ) as bar:
-            bar.add_task(what, total=None)
+        with self._drawing(Work(what, 0, int)):
             yield
+
+    @contextmanager
+    def _drawing(self, work: Work) -> Iterator[None]:
+        """Draws work where people look; within other work, beside it."""
+        notebook = _in_notebook() and not self.stream.isatty()
+        with Bar(work, Notebook if notebook else lambda: Terminal(self._rich_console())) as bar:
+            before, self._bar = self._bar, bar
+            try:
+                yield
+            finally:
+                self._bar = before
 
 
 class _Words:
@@ -169,13 +171,6 @@ class _Words:
             f"{self._what}: {self._done} of {self._total} ({self._done / self._total:.0%}), "
             f"about {duration(left)} left"
         )
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: `40 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def sayable(text: str, stream: TextIO) -> str:

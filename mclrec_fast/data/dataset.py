@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
+from ..console import Console
 from ..errors import InputError
 from . import census, grown, named, reader
 from .build import Filters, Removed, apply_filters, build_log
@@ -84,12 +85,14 @@ class Dataset:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> "Dataset":
         """Read a file; `options` are the fields of `DataConfig` (format, user_col, ...)."""
-        return load_dataset(data=os.fspath(path), **options)
+        with Console().waiting("reading the data"):
+            return load_dataset(data=os.fspath(path), **options)
 
     @classmethod
     def named(cls, name: str, **options: Any) -> "Dataset":
         """Load a named data set, fetching it when it is not in the cache."""
-        return load_dataset(dataset=name, **options)
+        with Console().waiting("reading the data"):
+            return load_dataset(dataset=name, **options)
 
     @classmethod
     def from_frame(

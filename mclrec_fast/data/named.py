@@ -20,6 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from .._files import write_atomically
+from ..bars import reported
 from ..errors import InputError
 
 GROUPLENS = "https://files.grouplens.org/datasets/movielens"
@@ -30,6 +31,7 @@ _RECBOLE_HEADER = b"user_id:token\titem_id:token\trating:float\ttimestamp:float\
 _MAX_BYTES = 256 << 20
 _TIMEOUT = 30.0
 _CACHE_REMEDY = "set MCLREC_FAST_CACHE to a folder that can be written"
+_BLOCK = 1 << 16
 
 _AMAZON = (
     "Amazon reviews, 5-core (McAuley et al. 2015; He and McAuley 2016), as published with the "
@@ -88,8 +90,12 @@ def download(url: str) -> bytes:
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "mclrec_fast"})
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-            content: bytes = response.read(_MAX_BYTES + 1)
             expected = response.headers.get("Content-Length")
+            total = int(expected) if expected is not None and expected.isdigit() else 0
+            content = bytearray()
+            with reported(f"fetching {url}", total, lambda: len(content)):
+                while len(content) <= _MAX_BYTES and (block := response.read(_BLOCK)):
+                    content += block
     except urllib.error.HTTPError as error:
         raise FetchError(f"{url}: status {error.code}") from None
     except (OSError, ValueError, EOFError) as error:
@@ -99,9 +105,9 @@ def download(url: str) -> bytes:
         raise FetchError(f"{url}: {type(error).__name__}") from None
     if len(content) > _MAX_BYTES:
         raise FetchError(f"{url}: more than {_MAX_BYTES >> 20} MB")
-    if expected is not None and expected.isdigit() and int(expected) != len(content):
-        raise FetchError(f"{url}: broke off after {len(content)} of {expected} bytes")
-    return content
+    if total and total != len(content):
+        raise FetchError(f"{url}: broke off after {len(content)} of {total} bytes")
+    return bytes(content)
 
 
 def _member(archive: bytes, name: str, where: str) -> bytes:

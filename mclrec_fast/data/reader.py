@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bars import reported
 from ..errors import InputError
 from . import numpy_reader
 from .build import Csr, to_csr
@@ -153,10 +154,20 @@ def read_native(
         raise InputError(f"the C++ log reader is not available: {reason}")
     path = source if isinstance(source, Path) else source.path if source.plain else None
     if path is not None:
-        found = module.read(os.fsencode(path), layout, threads, bytes_per_thread, block_bytes)
+        progress = module.Progress()
+        rest = path.stat().st_size - layout.offset
+        with reported(f"reading {path.name}", rest, lambda: progress.bytes):
+            found = module.read(
+                os.fsencode(path),
+                layout,
+                threads,
+                bytes_per_thread,
+                block_bytes,
+                progress=progress,
+            )
     else:
         assert isinstance(source, Source)
-        with _Ahead(source.blocks(layout.offset)) as ahead:
+        with source.reported(), _Ahead(source.blocks(layout.offset)) as ahead:
             found = module.read(b"", layout, 1, block_bytes=block_bytes, stream=ahead.next)
     problems = [Problem(*record) for record in found["problems"]]
     if problems:
@@ -241,7 +252,8 @@ def read_table(
         if reader == "native":
             table, problems, count = read_native(source, layout, threads)
         else:
-            table, problems, count = numpy_reader.read(source, layout)
+            with source.reported():
+                table, problems, count = numpy_reader.read(source, layout)
     except OSError as error:
         raise InputError(f"{source.name}: cannot be read ({error.strerror})") from None
     if count:

@@ -14,9 +14,11 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from .. import bars
 from ..errors import InputError
 
 STDIN = "-"
@@ -323,6 +325,10 @@ class Source:
             if skip < len(block):
                 yield block[skip:] if skip else block
             skip = max(skip - len(block), 0)
+
+    def reported(self) -> AbstractContextManager[None]:
+        """While entered, what was taken of the file can be watched; nobody knows a pipe's size."""
+        return bars.reported(f"reading {self.name}", self.size or 0, lambda: self.came)
 
     def digest(self) -> str:
         """SHA-256 of all that was read, as it lay; the rest is read for it."""

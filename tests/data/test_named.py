@@ -5,7 +5,8 @@ import os
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,6 +100,21 @@ def test_a_text_data_set_is_fetched_once(
     assert first.name == "beauty" and first.card.users == 29
     assert first.recommended == recommended_settings("beauty")
     assert "not for redistribution" in first.card.render()
+
+
+def test_a_download_reports_its_bytes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.files["/x"] = bytes(200_000)
+    asked: list[tuple[str, int, int, int]] = []
+
+    @contextmanager
+    def reported(what: str, total: int, done: Callable[[], int]) -> Iterator[None]:
+        before = done()
+        yield
+        asked.append((what, total, before, done()))
+
+    monkeypatch.setattr(named, "reported", reported)
+    assert named.download(f"{server.base}/x") == bytes(200_000)
+    assert asked == [(f"fetching {server.base}/x", 200_000, 0, 200_000)]
 
 
 def test_the_rows_of_an_inter_file_give_the_same_text(

@@ -3,6 +3,8 @@
 import bz2
 import gzip
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -453,3 +455,41 @@ def test_the_compiled_functions_check_their_arguments() -> None:
             module.census(items, offsets, times, 1)
     with pytest.raises(OSError):
         module.read(b"/nonexistent/x", layout, 1)
+
+
+@needs_native
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_reader_can_be_asked_how_far_it_is(tmp_path: Path, threads: int) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"u,i\n" + b"1,2\n" * 1000)
+    module = pytest.importorskip("mclrec_fast._reader")
+    progress = module.Progress()
+    assert progress.bytes == 0
+    layout = Layout("csv", "table", ",", False, ("u", "i"), offset=4)
+    found = module.read(bytes(path), layout, threads, 100, 64, progress=progress)
+    assert (progress.bytes, len(found["users"])) == (4000, 1000)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("chosen", [pytest.param("native", marks=needs_native), "numpy"])
+def test_reading_reports_the_bytes_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool, chosen: str
+) -> None:
+    path = tmp_path / ("log.csv.gz" if packed else "log.csv")
+    text = b"u,i\n" + b"1,2\n" * 1000
+    path.write_bytes(gzip.compress(text) if packed else text)
+    asked: list[tuple[int, int]] = []
+
+    @contextmanager
+    def reported(what: str, total: int, done: Callable[[], int]) -> Iterator[None]:
+        assert "log.csv" in what
+        yield
+        asked.append((total, done()))
+
+    monkeypatch.setattr(reader, "reported", reported)
+    monkeypatch.setattr("mclrec_fast.bars.reported", reported)
+    source = Source(path)
+    layout = Layout("csv", "table", ",", False, ("u", "i"), offset=4, first_line=2)
+    assert len(reader.read_table(source, layout, chosen, 2).users) == 1000
+    size = path.stat().st_size - (4 if chosen == "native" and not packed else 0)
+    assert asked == [(size, size)]
