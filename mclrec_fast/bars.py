@@ -9,7 +9,7 @@ whether there is anybody to draw for.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -138,20 +138,18 @@ class Bar:
     def _run(self) -> None:
         if self._ended.wait(BEGIN_AFTER):
             return
-        try:
+        # A stream that went away, or that cannot take the signs: the work goes on without a bar.
+        with suppress(Exception):
             with self._lock:
                 self._screen = self._make()
             while not self._ended.is_set():
                 with self._lock:
                     self._screen.show(self._board[-1].look())
                 self._ended.wait(_EVERY)
-        except Exception:  # a stream that went away: the work goes on without a bar
-            pass
-        finally:
-            with self._lock:
-                screen, self._screen = self._screen, None
-                if screen is not None:
-                    screen.close()
+        with self._lock, suppress(Exception):
+            screen, self._screen = self._screen, None
+            if screen is not None:
+                screen.close()
 
 
 class Terminal:

@@ -1,4 +1,4 @@
-"""parallel_tasks over torch's threads and our own: a C++ program, as operators only show results."""
+"""parallel_tasks over torch's threads and our own: a C++ program, as ops only show results."""
 
 import os
 import shutil
