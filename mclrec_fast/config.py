@@ -121,6 +121,19 @@ class TrainConfig:
         None, "the items of the rows of an .npy of vectors", flag=True, metavar="FILE"
     )
     batch_size: int = option(256, "samples of a batch (B)", low=1)
+    batch_parts: int = option(
+        1,
+        "parts of a batch whose gradients are added in one order, at least one for each process",
+        low=1,
+    )
+    negatives: str = option(
+        "global",
+        "what a contrast is over: the whole batch, or each of its parts",
+        choices=("global", "local"),
+    )
+    process_timeout: float = option(
+        300.0, "seconds after which a process that does not answer is given up", above=0
+    )
     learning_rate: float = option(1e-3, "step size of every Adam optimizer", above=0)
     learning_rate_schedule: str = option(
         "constant", "how the step size goes on", choices=("constant", "cosine")
@@ -173,6 +186,11 @@ class TrainConfig:
         if self.tf32 and self.bf16:
             raise InputError(
                 "tf32 and bf16 are two ways to round the same products: give one of them"
+            )
+        if self.batch_parts > self.batch_size:
+            raise InputError(
+                f"batch_parts {self.batch_parts} is more than the samples of a batch (batch_size "
+                f"{self.batch_size}): some would never have any"
             )
         from .metrics import Monitor
 

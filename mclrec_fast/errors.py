@@ -7,7 +7,13 @@ becomes exit code 1. Both texts name the place and the remedy.
 
 
 class MclrecError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    Attributes:
+        said_by_another: one of several processes says it, not this one.
+    """
+
+    said_by_another = False
 
 
 class InputError(MclrecError):

@@ -8,7 +8,7 @@ nothing here sees a [users, items] matrix.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,8 @@ from .errors import InputError, RunError
 from .metrics import Ints, list_metrics, metrics
 from .models.base import Model, Pass
 from .ops import target_rank, top_k
+from .parallel import ALONE, Group
+from .parallel.tree import deal
 from .sampling import SampleTable
 
 SPLITS = ("valid", "test")
@@ -68,10 +70,17 @@ def rank_samples(
     batch_size: int,
     backend: str = "auto",
     after_batch: Callable[[int], None] = lambda _done: None,
+    group: Group = ALONE,
 ) -> Ranks:
     """Rank every sample's target among all items, without dropout; see `rank_and_list`."""
     return rank_and_list(
-        model, table, 0, batch_size=batch_size, backend=backend, after_batch=after_batch
+        model,
+        table,
+        0,
+        batch_size=batch_size,
+        backend=backend,
+        after_batch=after_batch,
+        group=group,
     )[0]
 
 
@@ -84,6 +93,7 @@ def rank_and_list(
     batch_size: int,
     backend: str = "auto",
     after_batch: Callable[[int], None] = lambda _done: None,
+    group: Group = ALONE,
 ) -> tuple[Ranks, Ints]:
     """Rank every sample's target and take the best items, each history encoded once.
 
@@ -94,6 +104,7 @@ def rank_and_list(
         batch_size: samples ranked at a time; the results do not depend on it.
         backend: who computes them.
         after_batch: called with the number of samples of each finished batch.
+        group: the processes that share the samples out; each returns all of it.
 
     Returns:
         The ranks, and the k best items that each sample's user has not had, int64 [M, k], 0 where
@@ -102,10 +113,9 @@ def rank_and_list(
     Raises:
         RunError: a score is not finite.
     """
-    parts: list[list[NDArray[Any]]] = []
+    parts: list[Tensor] = []
     with evaluating(model):
-        for start in range(0, len(table), batch_size):
-            index = torch.arange(start, min(start + batch_size, len(table)), device=table.device)
+        for index in _batches(table, batch_size, group):
             starts, lengths, targets = table.batch(index)
             h = model.represent_slices(table.items, starts, lengths, Pass(backend=backend))
             if not bool(h.isfinite().all()):
@@ -117,14 +127,28 @@ def rank_and_list(
                 raise RunError(f"the model's scores cannot be ranked: {error}") from error
             best = top_k(h, items, k, *seen, backend=backend)[1] if k else targets.new_empty(0, 0)
             repeated = _repeated(targets, *seen)
-            parts.append([tensor.cpu().numpy() for tensor in (*found, repeated, best)])
-            after_batch(len(index))
-    unmasked, unmasked_ties, masked, masked_ties, again, lists = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
+            columns = torch.stack([*found, repeated.long()], 1)
+            parts.append(torch.cat([columns, best.view(len(index), k)], 1))
+            after_batch(len(index) * group.size)
+    nothing = torch.zeros(0, 5 + k, dtype=torch.int64, device=table.device)
+    own = torch.cat(parts) if parts else nothing
+    counts = [end - first for first, end in deal(len(table), group.size)]
+    everyones = group.rows(own, counts).cpu().numpy()  # [M, 5 + k]
+    unmasked, unmasked_ties, masked, masked_ties, again = (
+        np.ascontiguousarray(column) for column in everyones[:, :5].T
     )
-    masked[again] = UNREACHABLE
+    repeats = again.astype(np.bool_)
+    masked[repeats] = UNREACHABLE
     users = table.users.cpu().numpy()
-    return Ranks(users, unmasked, unmasked_ties, masked, masked_ties, again), lists
+    ranks = Ranks(users, unmasked, unmasked_ties, masked, masked_ties, repeats)
+    return ranks, everyones[:, 5:]
+
+
+def _batches(table: SampleTable, batch_size: int, group: Group) -> Iterator[Tensor]:
+    """This process's samples, int64 [b] at a time."""
+    first, end = group.own(len(table))
+    for start in range(first, end, batch_size):
+        yield torch.arange(start, min(start + batch_size, end), device=table.device)
 
 
 def _repeated(targets: Tensor, seen: Tensor, offsets: Tensor) -> Tensor:
@@ -154,6 +178,7 @@ def measure(
     *,
     keep: Callable[[str, Ranks], None] = lambda _name, _ranks: None,
     after_batch: Callable[[int], None] = lambda _done: None,
+    group: Group = ALONE,
 ) -> dict[str, Any]:
     """The metrics of a model and of the popularity floor, on validation and test.
 
@@ -163,6 +188,7 @@ def measure(
         train: the cut-offs, the backend and the batch size of ranking.
         keep: receives each split's name and the model's ranks.
         after_batch: called with the number of samples of each batch that the model has ranked.
+        group: the processes that share the samples out; each returns everything.
 
     Returns:
         `valid` and `test` (None where the split has none), and `popularity` with the same.
@@ -173,7 +199,7 @@ def measure(
     parts = {name: getattr(dataset.split, name) for name in SPLITS}
     counts = dataset.training_counts()
     return measure_samples(
-        model, dataset.log, parts, counts, train, keep=keep, after_batch=after_batch
+        model, dataset.log, parts, counts, train, keep=keep, after_batch=after_batch, group=group
     )
 
 
@@ -186,6 +212,7 @@ def measure_samples(
     *,
     keep: Callable[[str, Ranks], None] = lambda _name, _ranks: None,
     after_batch: Callable[[int], None] = lambda _done: None,
+    group: Group = ALONE,
 ) -> dict[str, Any]:
     """The same for any samples of a log in the model's item numbers.
 
@@ -198,6 +225,7 @@ def measure_samples(
         train: the cut-offs, the backend and the batch size of ranking.
         keep: receives each part's name and the model's ranks.
         after_batch: called with the number of samples of each batch that the model has ranked.
+        group: the processes that share the samples out; each returns everything.
 
     Raises:
         RunError: a score is not finite.
@@ -208,6 +236,7 @@ def measure_samples(
         "batch_size": train.eval_batch_size,
         "backend": train.backend,
         "after_batch": after_batch,
+        "group": group,
     }
     for name, samples in parts.items():
         if samples is None:

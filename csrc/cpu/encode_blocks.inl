@@ -55,6 +55,7 @@ struct EncodeCall {
         batch(params.batch),
         weights(params.weights),
         dropout(params.options),
+        rows(params.options.rows),
         eps(static_cast<T>(params.options.eps)),
         layout(layout),
         plan(plan),
@@ -64,12 +65,18 @@ struct EncodeCall {
   const EncodeBatch& batch;
   const T* const* weights;
   EncodeDropout dropout;
+  const int32_t* rows;  // see EncodeOptions
   T eps;
   EncodeLayout layout;
   const EncodePlan& plan;
   const PackedWeights<T>& packed;
 
   NormShape norm() const { return {layout.hidden, layout.hidden_row}; }
+  // What the draws of a row of the plan are addressed by.
+  uint32_t address(int64_t row) const {
+    const int64_t sequence = plan.sequence(row);
+    return static_cast<uint32_t>(rows == nullptr ? sequence : rows[sequence]);
+  }
   int64_t mask_bytes() const { return layout.mask_row * static_cast<int64_t>(sizeof(T)); }
 };
 
@@ -203,7 +210,7 @@ void hidden_bits(const EncodeCall<T>& call, const EncodeBlock& block, int64_t la
   };
   each_run([&](int64_t row, int64_t first, int64_t end, int64_t, uint8_t* to) {
     for (int64_t draw = first / per_draw; draw * per_draw < end; ++draw, to += bytes) {
-      bits.push(static_cast<uint32_t>(draw), static_cast<uint32_t>(call.plan.sequence(row)), to);
+      bits.push(static_cast<uint32_t>(draw), call.address(row), to);
     }
     return to;
   });
@@ -228,7 +235,7 @@ void attention_bits(const EncodeCall<T>& call, const EncodeBlock& block, int64_t
   for (int64_t row = block.begin; row < block.end; ++row) {
     to.start[row - block.begin] = start;
     const int64_t n = call.plan.length(row), heads = call.layout.heads;
-    attention_head_bits(dropout, bits, call.plan.sequence(row), n, 0, heads, to.memory + start);
+    attention_head_bits(dropout, bits, call.address(row), n, 0, heads, to.memory + start);
     start += padded(heads * n * (padded(n, 32) / 32), 4);  // whole draws
   }
   bits.flush();
@@ -252,8 +259,7 @@ void last_attention_bits(const EncodeCall<T>& call, const EncodeBlock& rows, int
       const int64_t first = (h * n + n - 1) * padded(n, 32);
       to.start[(row - rows.begin) * heads + h] = (place + first % per_draw / 8) / 4;
       for (int64_t draw = first / per_draw; draw * per_draw < first + n; ++draw) {
-        bits.push(static_cast<uint32_t>(draw), static_cast<uint32_t>(call.plan.sequence(row)),
-                  memory + place);
+        bits.push(static_cast<uint32_t>(draw), call.address(row), memory + place);
         place += bytes;
       }
       place = padded(place, 16);

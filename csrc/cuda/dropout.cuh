@@ -8,9 +8,11 @@
 
 namespace mclrec::cuda {
 
-// Whether element `e` of sequence `row` is kept.
-__device__ __forceinline__ bool keeps(const Dropout& dropout, std::uint32_t row, std::uint64_t e) {
+// Whether element `e` of a sequence is kept.
+__device__ __forceinline__ bool keeps(const Dropout& dropout, std::uint32_t sequence,
+                                      std::uint64_t e) {
   if (dropout.threshold == kKeepAll) return true;
+  const std::uint32_t row = dropout.address(sequence);
   if (dropout.threshold == kHalf) {
     const PhiloxBlock block = philox(dropout.seed, static_cast<std::uint32_t>(e / 128), row,
                                      dropout.stream, dropout.number());
@@ -34,13 +36,14 @@ __device__ __forceinline__ bool keeps(const Dropout& dropout, std::uint32_t row,
 // x[i] = 0 where element e + i is dropped and scale * x[i] where it is kept, i = 0..3. One Philox
 // block serves all four when they start on a multiple of 4.
 template <typename Real>
-__device__ __forceinline__ Four<Real> drop_four(const Dropout& dropout, std::uint32_t row,
+__device__ __forceinline__ Four<Real> drop_four(const Dropout& dropout, std::uint32_t sequence,
                                                 std::uint64_t e, Real scale, Four<Real> x) {
   if (dropout.threshold == kKeepAll) return x;
+  const std::uint32_t row = dropout.address(sequence);
   unsigned kept = 0;
   if (e % 4 != 0) {
     for (int i = 0; i < 4; ++i) {
-      kept |= static_cast<unsigned>(keeps(dropout, row, e + static_cast<unsigned>(i))) << i;
+      kept |= static_cast<unsigned>(keeps(dropout, sequence, e + static_cast<unsigned>(i))) << i;
     }
   } else if (dropout.threshold == kHalf) {
     const PhiloxBlock block = philox(dropout.seed, static_cast<std::uint32_t>(e / 128), row,

@@ -100,11 +100,12 @@ class Forward {
 
  private:
   Dropout hidden_dropout(int layer, DropoutSite site) const {
-    return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site);
+    return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site,
+                        options_.rows);
   }
   Dropout attention_dropout(int layer) const {
     return dropout_site(options_.attention_dropout, options_.seed, options_.update, layer,
-                        kSiteAttention);
+                        kSiteAttention, options_.rows);
   }
 
   void full_attention(const Real* x, int layer, FullSaved<Real>& full) {
@@ -337,11 +338,12 @@ class Backward {
 
  private:
   Dropout hidden_dropout(int layer, DropoutSite site) const {
-    return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site);
+    return dropout_site(options_.hidden_dropout, options_.seed, options_.update, layer, site,
+                        options_.rows);
   }
   Dropout attention_dropout(int layer) const {
     return dropout_site(options_.attention_dropout, options_.seed, options_.update, layer,
-                        kSiteAttention);
+                        kSiteAttention, options_.rows);
   }
   const Real* input_of(int layer) const {
     return layer == 0 ? saved_.x : saved_.full[static_cast<std::size_t>(layer) - 1].block.out;

@@ -21,16 +21,23 @@ struct Dropout {
   // Where the update's number lies on the device; null once it was read into `update`. A CUDA graph
   // repeats the arguments of its launches, so what must differ from replay to replay is in memory.
   const std::int64_t* counter = nullptr;
+  const std::int32_t* rows = nullptr;  // see EncodeOptions
 
   MCLREC_HD std::uint32_t number() const {
     return counter == nullptr ? update : static_cast<std::uint32_t>(*counter);
   }
   // The same site with the number read, for many draws.
-  MCLREC_HD Dropout read() const { return {seed, stream, number(), threshold, scale}; }
+  MCLREC_HD Dropout read() const {
+    return {seed, stream, number(), threshold, scale, nullptr, rows};
+  }
+  // What the draws of a sequence are addressed by.
+  MCLREC_HD std::uint32_t address(std::uint32_t sequence) const {
+    return rows == nullptr ? sequence : static_cast<std::uint32_t>(rows[sequence]);
+  }
 };
 
 inline Dropout dropout_site(double p, std::uint64_t seed, const std::int64_t* counter, int layer,
-                            DropoutSite site) {
+                            DropoutSite site, const std::int32_t* rows = nullptr) {
   return {seed,
           philox_stream(kStreamDropout, static_cast<std::uint32_t>(layer), site),
           0,
@@ -38,7 +45,8 @@ inline Dropout dropout_site(double p, std::uint64_t seed, const std::int64_t* co
           : p == 0.5 ? kHalf
                      : dropout_threshold(p),
           1.0 / (1.0 - p),
-          counter};
+          counter,
+          rows};
 }
 
 // A packed batch on the device. Offsets are clamped to the capacity where they are read.

@@ -1,6 +1,7 @@
 // encode for torch, on the CPU and on CUDA: checks, allocation, the calls. Values on a GPU (items,
 // positions, offsets, the update's number) are not read here: the kernels clamp them, and take the
 // number's low 32 bits.
+#include <optional>
 #include <ostream>
 #include <tuple>
 #include <utility>
@@ -34,9 +35,10 @@ struct WeightName {
 
 // The arguments of all ops, checked and dense.
 struct Inputs {
-  Tensor items;      // [capacity] int32
-  Tensor positions;  // [capacity] int32
-  Tensor offsets;    // [S + 1] int32
+  Tensor items;                // [capacity] int32
+  Tensor positions;            // [capacity] int32
+  Tensor offsets;              // [S + 1] int32
+  std::optional<Tensor> rows;  // [S] int32
   std::vector<Tensor> weights;
   EncodeSizes sizes{};
   EncodeOptions options;
@@ -199,11 +201,12 @@ EncodeOptions check_options(const Checker& check, double hidden_dropout, double 
 
 Inputs check_inputs(const Checker& check, const Tensor& items, const Tensor& positions,
                     const Tensor& offsets, const std::vector<Tensor>& weights, int64_t heads,
-                    const EncodeOptions& options) {
+                    const EncodeOptions& options, const std::optional<Tensor>& rows) {
   check.tensor("items", items, ScalarType::Int, {-1});
   check.tensor("positions", positions, ScalarType::Int, {items.size(0)});
   check.tensor("offsets", offsets, ScalarType::Int, {-1});
   check.require(offsets.size(0) >= 1, "offsets must hold at least one number");
+  if (rows) check.tensor("rows", *rows, ScalarType::Int, {offsets.size(0) - 1});
   EncodeSizes sizes{};
   std::vector<Tensor> dense_weights = check_weights(check, weights, sizes);
   check.require(heads >= 1 && sizes.hidden % heads == 0, "heads must divide the hidden size ",
@@ -214,9 +217,11 @@ Inputs check_inputs(const Checker& check, const Tensor& items, const Tensor& pos
   Inputs inputs{.items = dense(items),
                 .positions = dense(positions),
                 .offsets = dense(offsets),
+                .rows = rows ? std::optional<Tensor>(dense(*rows)) : std::nullopt,
                 .weights = std::move(dense_weights),
                 .sizes = sizes,
                 .options = options};
+  if (inputs.rows) inputs.options.rows = read_pointer<int32_t>(*inputs.rows);
   check_batch(check, inputs);
   return inputs;
 }
@@ -225,11 +230,13 @@ Inputs check_inputs(const Checker& check, const Tensor& items, const Tensor& pos
 std::tuple<Tensor, Tensor> encode_op(const Tensor& items, const Tensor& positions,
                                      const Tensor& offsets, const std::vector<Tensor>& weights,
                                      int64_t heads, double hidden_dropout, double attention_dropout,
-                                     double eps, int64_t seed, const Tensor& update, bool save) {
+                                     double eps, int64_t seed, const Tensor& update, bool save,
+                                     const std::optional<Tensor>& rows) {
   const Checker check(kOp, items);
   const EncodeOptions options =
       check_options(check, hidden_dropout, attention_dropout, eps, seed, update);
-  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads, options);
+  const Inputs inputs =
+      check_inputs(check, items, positions, offsets, weights, heads, options, rows);
   Call call("encode", inputs.like());
   const Tensor h = empty(inputs.like(), {inputs.sizes.sequences, inputs.sizes.hidden});
   return by_dtype(inputs.like(), [&]<class T>() -> std::tuple<Tensor, Tensor> {
@@ -286,11 +293,12 @@ std::vector<Tensor> encode_backward_op(const Tensor& grad_h, const Tensor& items
                                        const std::vector<Tensor>& weights, const Tensor& saved,
                                        int64_t heads, double hidden_dropout,
                                        double attention_dropout, double eps, int64_t seed,
-                                       const Tensor& update) {
+                                       const Tensor& update, const std::optional<Tensor>& rows) {
   const Checker check(kOp, items);
   const EncodeOptions options =
       check_options(check, hidden_dropout, attention_dropout, eps, seed, update);
-  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads, options);
+  const Inputs inputs =
+      check_inputs(check, items, positions, offsets, weights, heads, options, rows);
   Call call("encode_backward", inputs.like());
   return backward(check, inputs, grad_h, saved, nullptr, call);
 }
@@ -307,11 +315,13 @@ std::vector<Tensor> encode_backward_add_op(const Tensor& grad_h, const Tensor& i
                                            const std::vector<Tensor>& weights, const Tensor& saved,
                                            int64_t heads, double hidden_dropout,
                                            double attention_dropout, double eps, int64_t seed,
-                                           const Tensor& update, const Tensor& grad_items) {
+                                           const Tensor& update, const Tensor& grad_items,
+                                           const std::optional<Tensor>& rows) {
   const Checker check(kOp, items);
   const EncodeOptions options =
       check_options(check, hidden_dropout, attention_dropout, eps, seed, update);
-  const Inputs inputs = check_inputs(check, items, positions, offsets, weights, heads, options);
+  const Inputs inputs =
+      check_inputs(check, items, positions, offsets, weights, heads, options, rows);
   Call call("encode_backward_add", inputs.like());
   return backward(check, inputs, grad_h, saved, &grad_items, call);
 }

@@ -32,6 +32,9 @@ struct EncodeOptions {
   double eps;
   uint64_t seed;
   const int64_t* update;  // one number, its low 32 bits count; read where the kernels run
+  // [S] the row of each sequence in the batch that this one is a part of, which its draws are
+  // addressed by; null: its own row.
+  const int32_t* rows = nullptr;
 };
 
 template <class T>

@@ -170,9 +170,9 @@ def run_verb(verb: Callable[[Sequence[str] | None], None], argv: Sequence[str] |
     try:
         verb(argv)
     except InputError as error:
-        return _fail(str(error), INPUT_ERROR)
+        return INPUT_ERROR if error.said_by_another else _fail(str(error), INPUT_ERROR)
     except RunError as error:
-        return _fail(str(error), RUN_ERROR)
+        return RUN_ERROR if error.said_by_another else _fail(str(error), RUN_ERROR)
     except KeyboardInterrupt as error:
         text = str(error) or "interrupted before there was a state to go on from"
         return _fail(text, getattr(error, "exit_code", INTERRUPTED), "")

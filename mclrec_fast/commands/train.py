@@ -85,6 +85,7 @@ def _run(arguments: Namespace, given: dict[str, Given]) -> dict[str, Any]:
     new = arguments.resume is None and arguments.parent is None
     resolved = resolve(given) if new else None
     from ..console import Console
+    from ..parallel.join import restarted
     from ..training import fit
 
     console = Console(sys.stderr if arguments.json else sys.stdout)
@@ -96,6 +97,8 @@ def _run(arguments: Namespace, given: dict[str, Given]) -> dict[str, Any]:
             return start_from(arguments.parent, given, optimizer, arguments.out, console)
         if resolved is None:
             return fit.resume(arguments.resume, given, console)
+        if arguments.out is not None and restarted():
+            return fit.start_or_resume(resolved, arguments.out, given, console)
         return fit.start(resolved, arguments.out, console)
 
 

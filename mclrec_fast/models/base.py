@@ -19,6 +19,7 @@ from .. import _native
 from ..config import DEFAULT_K, options_from
 from ..errors import InputError
 from ..ops import PackedSequences, gather_sequences
+from ..parallel import WHOLE, Place, Share
 from ..sampling import SampleTable
 from .memory import require_memory
 from .options import ModelOptions
@@ -43,11 +44,20 @@ class Pass(NamedTuple):
         update: which update of the training (which batch, where views are drawn); a number, or an
             int64 scalar on the device.
         backend: "auto", "torch" or "native", see `ops`.
+        share: how batches are dealt to processes, and their results added up.
+        place: where the samples at hand stand in their batch; None where they are all of it.
     """
 
     seed: int = 0
     update: int | Tensor = 0
     backend: str = "auto"
+    share: Share = WHOLE
+    place: Place | None = None
+
+    def rows(self, packed: PackedSequences) -> Tensor | None:
+        """What the draws of each sequence are addressed by, see `ops.encode`."""
+        sequences = len(packed.offsets) - 1
+        return None if self.place is None else self.place.rows(sequences, packed.offsets.device)
 
 
 class Origin(NamedTuple):
@@ -78,6 +88,18 @@ class Batch(NamedTuple):
         """The first views of all histories, then the second (2B rows)."""
         size = len(self.targets)
         return self.sequences.rows(size, 3 * size)
+
+    def of_samples(self, first: int, end: int) -> "Batch":
+        """Some of the samples, first .. end, with their views, as a batch of their own."""
+        size, sequences = len(self.targets), self.sequences
+        kinds = (len(sequences.offsets) - 1) // size
+        runs = [sequences.rows(kind * size + first, kind * size + end) for kind in range(kinds)]
+        lengths = torch.cat([run.lengths for run in runs])
+        offsets = torch.nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0))
+        real = [int(run.offsets[-1]) for run in runs]
+        items = torch.cat([run.items[:n] for run, n in zip(runs, real, strict=True)])
+        positions = torch.cat([run.positions[:n] for run, n in zip(runs, real, strict=True)])
+        return Batch(PackedSequences(items, positions, offsets), self.targets[first:end])
 
 
 class Update(NamedTuple):

@@ -9,7 +9,8 @@ from torch import Tensor
 from ..ops import info_nce
 from ..sampling import SampleTable
 from .base import Batch, Losses, Pass, Update
-from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
+from .contrasted import Contrast, Contrasted, Sums
+from .encoder import ENCODER_KERNELS, EncoderModel, encode_parts
 from .options import CL4SRecOptions
 from .stock import stock
 from .views import sample_views
@@ -43,8 +44,7 @@ class CL4SRec(EncoderModel):
         h0, h1, h2 = self.represent(batch.sequences, at).chunk(3)
         rec = self.loss(h0, self.items(), batch.targets, at)
         cl1 = info_nce(
-            h1,
-            h2,
+            *at.share.everyones(at.place, h1, h2),
             temperature=self.options.temperature,
             similarity=self.options.similarity,
             backend=at.backend,
@@ -54,14 +54,29 @@ class CL4SRec(EncoderModel):
     @torch.inference_mode()
     def objective_by_hand(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """The same with the gradient of each weight, by kernels."""
-        options, size = self.options, len(batch.targets)
+        parts, lambda_ = at.share.split(batch), self.options.lambda_
+        seen = encode_parts(self.encoder, parts, at, lambda own: own.sequences, save=True)
+        sizes = [len(part.batch.targets) for part in parts]
+        views = [of.h[size:] for of, size in zip(seen, sizes, strict=True)]
+
+        def rec_of(number: int, grad_views: Tensor | None) -> Sums:
+            of, own, size = seen[number], parts[number].batch, sizes[number]
+            rec, grad_h, grad_items = self.loss.by_hand(
+                of.h[:size], of.weights[0], own.targets, at._replace(place=parts[number].place)
+            )
+            assert grad_views is not None
+            return [rec], of.gradients(torch.cat((grad_h, grad_views)), grad_items)
+
+        contrasted = Contrasted(at.share, parts, views, self._contrast)
+        (rec, cl1), gradients = contrasted.sum(rec_of)
+        return {"rec": rec, "cl1": cl1, "total": rec + lambda_ * cl1}, gradients
+
+    def _contrast(self, views: Tensor) -> Contrast:
+        """L_cl1 of views [2B, D], and the gradient of lambda L_cl1."""
+        options, (h1, h2) = self.options, views.chunk(2)
         cosine = options.similarity == "cos"
-        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, at.update, save=True)
-        h0, h1, h2 = seen.h.split(size)
-        rec, grad_h, grad_items = self.loss.by_hand(h0, seen.weights[0], batch.targets, at)
         cl1, saved = _OPS.info_nce.default(h1, h2, options.temperature, cosine, True)
-        grad_views = _OPS.info_nce_backward.default(
+        gradients = _OPS.info_nce_backward.default(
             cl1.new_tensor(options.lambda_), h1, h2, saved, options.temperature, cosine, True, True
         )
-        gradients = seen.gradients(torch.cat((grad_h, *grad_views)), grad_items)
-        return {"rec": rec, "cl1": cl1, "total": rec + options.lambda_ * cl1}, gradients
+        return Contrast([cl1], torch.cat(gradients), [])

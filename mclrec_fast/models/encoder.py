@@ -3,7 +3,7 @@
 And what the models have in common that are built on it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,8 @@ from ..losses.base import Loss
 from ..ops import PackedSequences, encode
 from ..ops._shared import signed_seed, update_tensor
 from ..ops.encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES
-from .base import Model, Pass
+from ..parallel import Part
+from .base import Batch, Model, Pass
 from .options import EncoderOptions
 from .stock import stock
 
@@ -92,7 +93,13 @@ class Encoder(nn.Module):
         return weights
 
     def forward(
-        self, packed: PackedSequences, *, seed: int, update: int | Tensor, backend: str = "auto"
+        self,
+        packed: PackedSequences,
+        *,
+        seed: int,
+        update: int | Tensor,
+        rows: Tensor | None = None,
+        backend: str = "auto",
     ) -> Tensor:
         """The representation of each sequence; dropout is active in training mode only.
 
@@ -101,13 +108,18 @@ class Encoder(nn.Module):
             seed: the 64-bit key of the dropout draws.
             update: number of the update, which makes the draws of every update differ; a number
                 or an int64 scalar on the device, see `ops.encode`.
+            rows: what the draws of each sequence are addressed by, see `ops.encode`.
             backend: who computes it, see `ops.encode`.
 
         Returns:
             [S, D], the encoder's output at each sequence's last token.
         """
         return encode(
-            packed, self.weights(), **self.arguments(seed, update)._asdict(), backend=backend
+            packed,
+            self.weights(),
+            **self.arguments(seed, update)._asdict(),
+            rows=rows,
+            backend=backend,
         )
 
     def arguments(self, seed: int, update: int | Tensor) -> EncodeArguments:
@@ -134,7 +146,8 @@ class EncoderModel(Model):
 
     def represent(self, packed: PackedSequences, at: Pass) -> Tensor:
         """The encoder's output at each last item, [S, D]."""
-        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend)
+        rows = {} if at.place is None else {"rows": at.rows(packed)}
+        h: Tensor = self.encoder(packed, seed=at.seed, update=at.update, backend=at.backend, **rows)
         return h
 
     def items(self) -> Tensor:
@@ -165,23 +178,19 @@ class Encoded(NamedTuple):
     packed: PackedSequences
     weights: list[Tensor]
     arguments: EncodeArguments
+    rows: Tensor | None
     saved: Tensor
 
     @classmethod
     def by_kernels(
-        cls,
-        encoder: Encoder,
-        packed: PackedSequences,
-        seed: int,
-        update: int | Tensor,
-        *,
-        save: bool,
+        cls, encoder: Encoder, packed: PackedSequences, at: Pass, *, save: bool
     ) -> "Encoded":
         """Encode; `save` keeps what `gradients` needs."""
-        number = update_tensor("encode", update, items=packed.items)
-        weights, arguments = encoder.weights(), encoder.arguments(signed_seed(seed), number)
-        h, saved = _OPS.encode.default(*packed, weights, *arguments, save)
-        return cls(h, packed, weights, arguments, saved)
+        number = update_tensor("encode", at.update, items=packed.items)
+        weights, arguments = encoder.weights(), encoder.arguments(signed_seed(at.seed), number)
+        rows = at.rows(packed)
+        h, saved = _OPS.encode.default(*packed, weights, *arguments, save, rows)
+        return cls(h, packed, weights, arguments, rows, saved)
 
     def gradients(self, grad_h: Tensor, grad_items: Tensor) -> list[Tensor]:
         """A gradient of every weight, from that of h [S, D].
@@ -192,9 +201,32 @@ class Encoded(NamedTuple):
                 in place, and it is the first that is returned.
         """
         others = _OPS.encode_backward_add.default(
-            grad_h, *self.packed, self.weights, self.saved, *self.arguments, grad_items
+            grad_h, *self.packed, self.weights, self.saved, *self.arguments, grad_items, self.rows
         )
         return [grad_items, *others]
+
+
+def encode_parts(
+    encoder: Encoder,
+    parts: Sequence[Part],
+    at: Pass,
+    which: Callable[[Batch], PackedSequences],
+    *,
+    save: bool,
+) -> list[Encoded]:
+    """Some of the sequences of every part of a batch, encoded by kernels.
+
+    Args:
+        encoder: the encoder.
+        parts: this process's parts.
+        at: random draws.
+        which: the sequences of a part that are wanted.
+        save: whether gradients are wanted later.
+    """
+    return [
+        Encoded.by_kernels(encoder, which(part.batch), at._replace(place=part.place), save=save)
+        for part in parts
+    ]
 
 
 ENCODER_KERNELS = ("encode", "encode_backward_add")

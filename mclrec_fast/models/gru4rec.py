@@ -60,7 +60,8 @@ class GRU4Rec(Model):
         p = self.options.hidden_dropout
         if p == 0 or not self.training:
             return tokens
-        row = torch.arange(len(tokens), device=tokens.device)
+        first = 0 if at.place is None else at.place.token
+        row = torch.arange(first, first + len(tokens), device=tokens.device)
         kept = dropout_mask(
             p,
             torch.zeros_like(row),

@@ -5,6 +5,7 @@ Both of its paths: objectives that autograd differentiates (`_encoder_objective`
 one backward (`_Kernels`). Source: Qin et al., SIGIR 2023, and their code where it differs.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -12,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import PackedSequences
+from ..parallel import Part
 from ..sampling import SampleTable
 from .augmenter import Augmenter
 from .base import Batch, Losses, Pass, Update
-from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
+from .contrasted import Contrast, Contrasted, Sums
+from .encoder import ENCODER_KERNELS, Encoded, EncoderModel, encode_parts
 from .objective import (
     ContrastLosses,
     augmenter_objective,
@@ -155,6 +158,7 @@ class MCLRec(EncoderModel):
 
     def _contrast(self, h1: Tensor, h2: Tensor, at: Pass) -> ContrastLosses:
         augmenters = (self.augmenter_1, self.augmenter_2)
+        h1, h2 = at.share.everyones(at.place, h1, h2)
         return contrast_losses(h1, h2, augmenters, self.options, at.backend)
 
 
@@ -172,7 +176,7 @@ class _Kernels:
     def __init__(self, model: MCLRec) -> None:
         """For this model; the constants of the objectives are made once."""
         self._encoder, self._options, self._loss = model.encoder, model.options, model.loss
-        self._views = _Kept[Encoded]()
+        self._views = _Kept[list[Encoded]]()
         self._weights_1, self._weights_2 = (
             list(augmenter.parameters()) for augmenter in (model.augmenter_1, model.augmenter_2)
         )
@@ -189,56 +193,85 @@ class _Kernels:
         self, batch: Batch, at: Pass, *, with_augmenters: bool
     ) -> tuple[Losses, list[Tensor]]:
         """L0, and gradients of the encoder's weights, and then the augmenters' if wanted."""
-        size = len(batch.targets)
-        seen = self._encode(batch.sequences, at, save=True)  # [3B, D]
-        rec, grad_h, grad_items = self._loss.by_hand(
-            seen.h[:size], seen.weights[0], batch.targets, at
-        )
-        terms, grad_views, of_augmenters = self._contrast(
-            seen.h[size:], self._in_encoder, of_views=True, of_augmenters=with_augmenters
-        )
-        gradients = seen.gradients(torch.cat((grad_h, *grad_views)), grad_items)
-        total = encoder_objective(rec, terms, self._options)
-        return {"rec": rec, **terms._asdict(), "total": total}, gradients + of_augmenters
+        parts = at.share.split(batch)
+        seen = self._encode(parts, at, lambda own: own.sequences, save=True)  # [3b, D] each
+        sizes = [len(part.batch.targets) for part in parts]
+        views = [of.h[size:] for of, size in zip(seen, sizes, strict=True)]
+
+        def rec_of(number: int, grad_views: Tensor | None) -> Sums:
+            of, size = seen[number], sizes[number]
+            rec, grad_h, grad_items = self._rec(of.h[:size], of, parts[number], at)
+            assert grad_views is not None
+            return [rec], of.gradients(torch.cat((grad_h, grad_views)), grad_items)
+
+        contrast = self._contrasting(self._in_encoder, of_views=True, of_augmenters=with_augmenters)
+        scalars, gradients = Contrasted(at.share, parts, views, contrast).sum(rec_of)
+        return self._encoder_losses(scalars), gradients
 
     @torch.inference_mode()
     def reusing_objective(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """L0 with the views of the update before, and gradients of the encoder's weights."""
-        before = _update_before(at)
-        views = self._views.take(batch, before)
-        if views is None:
-            views = self._encode(batch.views(), before, save=True)  # [2B, D]
-        histories = self._encode(batch.histories(), at, save=True)  # [B, D]
-        rec, grad_h, grad_items = self._loss.by_hand(
-            histories.h, histories.weights[0], batch.targets, at
-        )
-        terms, grad_views, _ = self._contrast(
-            views.h, self._in_encoder, of_views=True, of_augmenters=False
-        )
-        gradients = histories.gradients(grad_h, grad_items)
-        of_views = views.gradients(torch.cat(grad_views), grad_items)
-        torch._foreach_add_(gradients[1:], of_views[1:])  # the item table's is one array
-        total = encoder_objective(rec, terms, self._options)
-        return {"rec": rec, **terms._asdict(), "total": total}, gradients
+        before, parts = _update_before(at), at.share.split(batch)
+        kept = self._views.take(batch, before)
+        of_views = kept or self._encode(parts, before, Batch.views, save=True)  # [2b, D] each
+        histories = self._encode(parts, at, Batch.histories, save=True)  # [b, D] each
 
-    def _encode(self, packed: PackedSequences, at: Pass, *, save: bool) -> Encoded:
-        return Encoded.by_kernels(self._encoder, packed, at.seed, at.update, save=save)
+        def rec_of(number: int, grad_views: Tensor | None) -> Sums:
+            of = histories[number]
+            rec, grad_h, grad_items = self._rec(of.h, of, parts[number], at)
+            gradients = of.gradients(grad_h, grad_items)
+            assert grad_views is not None
+            more = of_views[number].gradients(grad_views, grad_items)
+            torch._foreach_add_(gradients[1:], more[1:])  # the item table's is one array
+            return [rec], gradients
+
+        contrast = self._contrasting(self._in_encoder, of_views=True, of_augmenters=False)
+        views = [of.h for of in of_views]
+        scalars, gradients = Contrasted(at.share, parts, views, contrast).sum(rec_of)
+        return self._encoder_losses(scalars), gradients
 
     @torch.inference_mode()
     def augmenter_objective(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """L1, and gradients of the augmenters' weights."""
-        reused = self._options.reuse_views
-        seen = self._encode(batch.views(), at, save=reused)  # [2B, D]
+        reused, parts = self._options.reuse_views, at.share.split(batch)
+        seen = self._encode(parts, at, Batch.views, save=reused)  # [2b, D] each
         if reused:
             self._views.keep(batch, at, seen)
-        terms, _, gradients = self._contrast(
-            seen.h, self._in_augmenters, of_views=False, of_augmenters=True
+        contrast = self._contrasting(self._in_augmenters, of_views=False, of_augmenters=True)
+        views = [of.h for of in seen]
+        terms, gradients = Contrasted(at.share, parts, views, contrast).sum()
+        return {"total": augmenter_objective(ContrastLosses(*terms), self._options)}, gradients
+
+    def _encode(
+        self,
+        parts: Sequence[Part],
+        at: Pass,
+        which: Callable[[Batch], PackedSequences],
+        *,
+        save: bool,
+    ) -> list[Encoded]:
+        return encode_parts(self._encoder, parts, at, which, save=save)
+
+    def _rec(self, h: Tensor, of: Encoded, part: Part, at: Pass) -> tuple[Tensor, Tensor, Tensor]:
+        """L_rec of a part's histories [b, D], and its gradients of them and of the item table."""
+        here = at._replace(place=part.place)
+        return self._loss.by_hand(h, of.weights[0], part.batch.targets, here)
+
+    def _encoder_losses(self, scalars: list[Tensor]) -> Losses:
+        rec, terms = scalars[0], ContrastLosses(*scalars[1:])
+        total = encoder_objective(rec, terms, self._options)
+        return {"rec": rec, **terms._asdict(), "total": total}
+
+    def _contrasting(
+        self, factors: ContrastLosses, *, of_views: bool, of_augmenters: bool
+    ) -> Callable[[Tensor], Contrast]:
+        return partial(
+            self._contrast, factors=factors, of_views=of_views, of_augmenters=of_augmenters
         )
-        return {"total": augmenter_objective(terms, self._options)}, gradients
 
     def _contrast(
-        self, h: Tensor, factors: ContrastLosses, *, of_views: bool, of_augmenters: bool
-    ) -> tuple[ContrastLosses, tuple[Tensor, ...], list[Tensor]]:
+        self, h: Tensor, *, factors: ContrastLosses, of_views: bool, of_augmenters: bool
+    ) -> Contrast:
         """The terms, and the gradients of their weighted sum.
 
         Args:
@@ -247,9 +280,6 @@ class _Kernels:
             of_views: whether the views' gradients are wanted, the paths through the augmenters
                 included.
             of_augmenters: whether those of the augmenters' weights are.
-
-        Returns:
-            The terms; the gradients of h1 and h2, [B, D] each; the augmenters' gradients.
         """
         options, (h1, h2) = self._options, h.chunk(2)
         temperature, cosine = options.temperature, options.similarity == "cos"
@@ -270,11 +300,11 @@ class _Kernels:
         through_2, *grads_2 = _OPS.augmenter_backward.default(
             grad_z2, h2, *weights_2, z2, kept_2, of_views, of_augmenters
         )
-        grad_views = (grad_h1.add_(through_1), grad_h2.add_(through_2)) if of_views else ()
+        of_h = (grad_h1.add_(through_1), grad_h2.add_(through_2)) if of_views else ()
         if not of_augmenters:
             gradients = []
         elif options.shared_augmenter:
             gradients = [a + b for a, b in zip(grads_1, grads_2, strict=True)]
         else:
             gradients = grads_1 + grads_2
-        return ContrastLosses(*terms), grad_views, gradients
+        return Contrast(terms, torch.cat(of_h) if of_views else None, gradients)

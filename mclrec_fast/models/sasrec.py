@@ -30,6 +30,14 @@ class SASRec(EncoderModel):
     @torch.inference_mode()
     def objective_by_hand(self, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """The same with the gradient of each weight, by kernels."""
-        seen = Encoded.by_kernels(self.encoder, batch.sequences, at.seed, at.update, save=True)
-        rec, grad_h, grad_items = self.loss.by_hand(seen.h, seen.weights[0], batch.targets, at)
-        return {"rec": rec, "total": rec}, seen.gradients(grad_h, grad_items)
+        parts = at.share.split(batch)
+
+        def of_part(number: int) -> tuple[list[Tensor], list[Tensor]]:
+            own, place = parts[number]
+            here = at._replace(place=place)
+            seen = Encoded.by_kernels(self.encoder, own.sequences, here, save=True)
+            rec, grad_h, grad_items = self.loss.by_hand(seen.h, seen.weights[0], own.targets, here)
+            return [rec], seen.gradients(grad_h, grad_items)
+
+        (rec,), gradients = at.share.sum(parts, of_part)
+        return {"rec": rec, "total": rec}, gradients

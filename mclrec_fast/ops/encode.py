@@ -32,11 +32,14 @@ _OPTIONS = (
 )
 
 
+_SAVE = 6  # its place among the arguments behind the weights
+
+
 def _fake(
     items: Tensor, positions: Tensor, offsets: Tensor, weights: Sequence[Tensor], *options: Any
 ) -> tuple[Tensor, Tensor]:
     h = weights[0].new_empty(offsets.shape[0] - 1, weights[0].shape[1])
-    return h, weights[0].new_empty(kept_size(options[-1]))
+    return h, weights[0].new_empty(kept_size(options[_SAVE]))
 
 
 def _backward_fake(*arguments: Any) -> list[Tensor]:
@@ -48,42 +51,43 @@ def _backward_add_fake(*arguments: Any) -> list[Tensor]:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    items, positions, offsets, weights, *ctx.options, update, ctx.saved = inputs
+    items, positions, offsets, weights, *ctx.options, update, ctx.saved, rows = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)  # or backward would get zeros of the size of `saved`
     # `update` is saved as a tensor: a number changed before the backward pass is noticed.
-    ctx.save_for_backward(items, positions, offsets, output[1], update, *weights)
+    ctx.save_for_backward(items, positions, offsets, output[1], update, rows, *weights)
 
 
 def _backward(ctx: Any, grad_h: Tensor | None, _: None) -> tuple[Any, ...]:
     if not ctx.saved:
         raise RuntimeError("encode was called with save=False: nothing was kept for a gradient")
-    items, positions, offsets, saved, update, *weights = ctx.saved_tensors
+    items, positions, offsets, saved, update, rows, *weights = ctx.saved_tensors
     gradients: Sequence[Tensor | None] = [None] * len(weights)
     if grad_h is not None:
         gradients = torch.ops.mclrec_fast.encode_backward(
-            grad_h, items, positions, offsets, weights, saved, *ctx.options, update
+            grad_h, items, positions, offsets, weights, saved, *ctx.options, update, rows
         )
-    return (None, None, None, gradients, *(None for _ in ctx.options), None, None)
+    return (None, None, None, gradients, *(None for _ in ctx.options), None, None, None)
 
 
 define_op(
     "encode",
-    f"({_INPUTS}, {_OPTIONS}, bool save) -> (Tensor, Tensor)",
+    f"({_INPUTS}, {_OPTIONS}, bool save, Tensor? rows=None) -> (Tensor, Tensor)",
     _fake,
     backward=_backward,
     setup_context=_setup_context,
 )
 define_op(
     "encode_backward",
-    f"(Tensor grad_h, {_INPUTS}, Tensor saved, {_OPTIONS}) -> Tensor[]",
+    f"(Tensor grad_h, {_INPUTS}, Tensor saved, {_OPTIONS}, Tensor? rows=None) -> Tensor[]",
     _backward_fake,
 )
 # The same for a caller who has a gradient of the item embedding already: that of the tokens is
 # added to it, and the gradients of the other weights are returned. CPU only.
 define_op(
     "encode_backward_add",
-    f"(Tensor grad_h, {_INPUTS}, Tensor saved, {_OPTIONS}, Tensor(a!) grad_items) -> Tensor[]",
+    f"(Tensor grad_h, {_INPUTS}, Tensor saved, {_OPTIONS}, Tensor(a!) grad_items, "
+    "Tensor? rows=None) -> Tensor[]",
     _backward_add_fake,
 )
 
@@ -98,6 +102,7 @@ def encode(
     eps: float,
     seed: int,
     update: int | Tensor,
+    rows: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """The representation of each sequence: the encoder's output at its last token.
@@ -117,6 +122,8 @@ def encode(
         seed: key of the dropout masks, 64 bits.
         update: number of the update, 0 .. 2**32 - 1; or that number in an int64 scalar on the
             device, which CUDA kernels read when they run: a CUDA graph draws anew in every replay.
+        rows: int32 [S], 0 .. 2**31 - 1, what the draws of each sequence are addressed by: its row
+            in the batch that these are a part of. None for its own row.
         backend: "auto", "torch" or "native".
 
     Returns:
@@ -130,6 +137,8 @@ def encode(
     """
     weights = list(weights)
     _check(packed, weights, heads)
+    if rows is not None:
+        _check_rows(packed, rows)
     for name, p in (("hidden_dropout", hidden_dropout), ("attention_dropout", attention_dropout)):
         if not 0.0 <= p < 1.0:
             raise ValueError(f"encode: {name} must be in [0, 1), got {p}")
@@ -140,7 +149,7 @@ def encode(
     if _native.backend(backend, packed.items.device, "encode") == "native":
         save = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
         options = (heads, hidden_dropout, attention_dropout, eps, seed, number)
-        h: Tensor = torch.ops.mclrec_fast.encode(*packed, weights, *options, save)[0]
+        h: Tensor = torch.ops.mclrec_fast.encode(*packed, weights, *options, save, rows)[0]
         return h
     update = int(update)
     check_update("update", update)
@@ -154,7 +163,18 @@ def encode(
         eps=eps,
         seed=seed,
         update=update,
+        rows=rows,
     )
+
+
+def _check_rows(packed: PackedSequences, rows: Tensor) -> None:
+    check_tensor("encode", "rows", rows, torch.int32, 1)
+    check_same_device("encode", items=packed.items, rows=rows)
+    if len(rows) != len(packed.offsets) - 1:
+        raise ValueError(
+            f"encode: rows must have one entry for each of the {len(packed.offsets) - 1} "
+            f"sequences, got {len(rows)}"
+        )
 
 
 def _check(packed: PackedSequences, weights: list[Tensor], heads: int) -> None:

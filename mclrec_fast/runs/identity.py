@@ -13,14 +13,14 @@ from .start import Start
 CHANGEABLE = (
     "data", "more", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend",
     "tf32", "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
-    "diagnose_every",
+    "diagnose_every", "process_timeout",
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""
 
 _NOT_DECISIVE = ("user_ids", "item_embeddings", "item_ids")
 """Keys that change nothing, or nothing by themselves: what files hold is in `Start`."""
 
-LATER = ("loss", "reuse_views", "valid_users", "freeze")
+LATER = ("loss", "reuse_views", "valid_users", "freeze", "batch_parts", "negatives")
 """Keys that came after the first runs of this format. They count where they are not at their
 default, so that a run from before them keeps its identity."""
 

@@ -20,15 +20,16 @@ from ..config_keys import Given, show
 from ..console import Console
 from ..data import Dataset, load_dataset
 from ..data.vectors import Vectors
-from ..errors import InputError
+from ..errors import InputError, RunError
 from ..evaluation import require_items
 from ..metrics import Monitor
 from ..models import model_class
 from ..models.base import Model, Origin
 from ..models.freezing import frozen
+from ..parallel import ALONE, Group, LostProcess
 from ..runs import checkpoint
 from ..runs.checkpoint import Progress
-from ..runs.directory import BEST, LAST, RunDirectory, default_path
+from ..runs.directory import BEST, CONFIG, LAST, RunDirectory, default_path
 from ..runs.identity import CHANGEABLE, identity
 from ..runs.loading import (
     as_the_run_numbers,
@@ -40,8 +41,9 @@ from ..runs.loading import (
 )
 from ..runs.start import OPTIMIZERS, Start
 from ..sampling import SampleTable
+from . import several
 from .graphs import training_step
-from .interrupt import StopRequest
+from .interrupt import StopRequest, resume_command
 from .keeper import InDirectory, InMemory, Keeper
 from .loop import Training
 from .machine import all_cores, machine_for
@@ -62,6 +64,8 @@ class Job(NamedTuple):
         console: what says so.
         start: the weights it begins with; None for new ones.
         moments: the state of optimizers to begin with; None for new ones.
+        group: the processes that train it together.
+        path: of the run's directory, whichever process writes there.
     """
 
     model: Model
@@ -71,6 +75,8 @@ class Job(NamedTuple):
     console: Console
     start: Start | None = None
     moments: dict[str, Any] | None = None
+    group: Group = ALONE
+    path: Path | None = None
 
 
 def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, Any]:
@@ -89,24 +95,39 @@ def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, A
         RunError: the run failed.
         Interrupted: a signal ended it, and its state is saved.
     """
-    if out is not None:
-        RunDirectory.check_free(out)
-    config = all_cores(resolved.config)
-    with machine_for(config.train) as device:
-        for line in configuration.differences(resolved._replace(config=config)):
-            console.line(f"config: {line}")
-        with console.waiting("reading the data"):
-            dataset = load_dataset(
-                config.data, batch_size=config.train.batch_size, threads=config.train.threads
-            )
-        console.line(dataset.card.render())
-        model = model_class(config.model.name)(config.model)
-        require_freezable(model, config.train.freeze)
-        path = out or default_path(dataset.name, config.model.name)
-        callbacks = tracker_of(config.train.tracker, path)
-        job = filled(Job(model, dataset, config, device, console), vectors_in(config.train))
-        with RunDirectory.create(path) as directory:
-            return train_job(job, directory, callbacks)
+    with several.processes(resolved.config.train, console) as (group, console):
+        if out is not None:
+            group.of_first(lambda: RunDirectory.check_free(out))
+        config = group.together(lambda: several.dealt(all_cores(resolved.config), group))
+        with machine_for(config.train) as device:
+            for line in configuration.differences(resolved._replace(config=config)):
+                console.line(f"config: {line}")
+            with console.waiting("reading the data"):
+                dataset = group.together(lambda: _read(config))
+            console.line(dataset.card.render())
+            model = model_class(config.model.name)(config.model)
+            require_freezable(model, config.train.freeze)
+            job = Job(model, dataset, config, device, console, group=group)
+            job = group.together(lambda: filled(job, vectors_in(config.train)))
+            several.require_alike(group, config, dataset, model)
+            path = group.from_first(lambda: out or default_path(dataset.name, config.model.name))
+            with several.writer(group, lambda: RunDirectory.create(path)) as directory:
+                callbacks = several.callbacks(group, lambda: tracker_of(config.train.tracker, path))
+                return train_job(job._replace(path=path), directory, callbacks)
+
+
+def start_or_resume(
+    resolved: Resolved, out: Path, given: Mapping[str, Given], console: Console
+) -> dict[str, Any]:
+    """The same for processes that were started again: goes on with the run, if it was begun."""
+    with several.processes(resolved.config.train, console) as (group, _):
+        begun = group.from_first((out / CONFIG).is_file)
+        return resume(out, given, console) if begun else start(resolved, out, console)
+
+
+def _read(config: Config) -> Dataset:
+    train = config.train
+    return load_dataset(config.data, batch_size=train.batch_size, threads=train.threads)
 
 
 def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str, Any]:
@@ -125,22 +146,36 @@ def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str
         RunError: the run failed.
         Interrupted: a signal ended it, and its state is saved.
     """
-    with RunDirectory.open(path) as directory:
-        before = read_config(path)
-        config = changed(before, given)
+    with (
+        several.processes(_patience(given), console) as (group, console),
+        several.writer(group, lambda: RunDirectory.open(path)) as directory,
+    ):
+        before = group.from_first(lambda: read_config(path))
+        config = group.together(lambda: several.dealt(changed(before, given), group, resumed=True))
         with machine_for(config.train) as device:
             model = model_class(config.model.name)(config.model)
-            state = _state_of(path, model)
-            console.attach(directory.log)
+            state = group.from_first(lambda: _state_of(path, model))
+            if directory is not None:
+                console.attach(directory.log)
             console.line(f"run: {path} (resumed)")
             with console.waiting("reading the data"):
-                dataset = load_run_data(path, config)
+                dataset = group.together(
+                    lambda: load_run_data(path, config) if group.first else _read(config)
+                )
             console.line(dataset.card.render())
-            if config != before:
+            if directory is not None and config != before:
                 directory.write_config(config)
-            callbacks = tracker_of(config.train.tracker, path)
-            job = _taken_up(path, Job(model, dataset, config, device, console), state)
+            callbacks = several.callbacks(group, lambda: tracker_of(config.train.tracker, path))
+            several.require_alike(group, config, dataset, model)
+            job = Job(model, dataset, config, device, console, group=group, path=path)
+            job = group.together(lambda: _taken_up(path, job, state))
             return train_job(job, directory, callbacks, state)
+
+
+def _patience(given: Mapping[str, Given]) -> TrainConfig:
+    """What processes need to know to meet, before they have read the run that they go on with."""
+    names = ("device", "process_timeout")
+    return TrainConfig(**{name: given[name].value for name in names if name in given})
 
 
 def fit_in_python(
@@ -169,34 +204,49 @@ def fit_in_python(
     path = None if run is None else Path(run)
     callbacks = [*callbacks, *tracker_of(train.tracker, path)]
     config = Config(dataset.config, model.options, train)
+    if again and path is None:
+        raise InputError("fit: resume=True needs run=DIR, the run to go on with")
     console = Console() if verbose else Console.silent()
-    with machine_for(train) as device:
-        start = None if model.item_ids is None else start_of(model)
-        job = Job(model, dataset, config, device, console, start)
-        if not again:
-            job = filled(job, vectors or vectors_in(train))
-        elif vectors is not None:
-            raise InputError("fit: item_embeddings: a resumed run has its item table; leave it out")
-        if path is None:
-            if again:
-                raise InputError("fit: resume=True needs run=DIR, the run to go on with")
-            train_job(job, None, callbacks)
-            return
-        if not again:
-            with RunDirectory.create(path, "run") as directory:
-                train_job(job, directory, callbacks)
-            return
-        with RunDirectory.open(path) as directory:
-            before = read_config(path)
-            other = _first_difference(before, config)
-            if other:
-                raise InputError(f"run {path}: {other}; a resumed run keeps it")
-            require_same_data(path, dataset)
-            console.attach(directory.log)
-            state = _state_of(path, model)
-            dataset = as_the_run_numbers(path, dataset)
-            job = _taken_up(path, job._replace(dataset=dataset), state)
-            train_job(job, directory, callbacks, state)
+    with several.processes(train, console) as (group, console):
+        config = group.together(lambda: several.dealt(config, group))
+        callbacks = several.callbacks(group, lambda: callbacks)
+        with machine_for(train) as device:
+            start = None if model.item_ids is None else start_of(model)
+            job = Job(model, dataset, config, device, console, start, group=group, path=path)
+            if not again:
+                job = group.together(lambda: filled(job, vectors or vectors_in(train)))
+            elif vectors is not None:
+                raise InputError(
+                    "fit: item_embeddings: a resumed run has its item table; leave it out"
+                )
+            several.require_alike(group, config, dataset, model)
+            if path is None:
+                train_job(job, None, callbacks)
+            elif again:
+                _fit_again(job, path, callbacks)
+            else:
+                with several.writer(group, lambda: RunDirectory.create(path, "run")) as directory:
+                    train_job(job, directory, callbacks)
+
+
+def _fit_again(job: Job, path: Path, callbacks: Sequence[Callback]) -> None:
+    group, model, dataset = job.group, job.model, job.dataset
+
+    def state_of_run() -> checkpoint.State | None:
+        before = read_config(path)
+        other = _first_difference(before, job.config)
+        if other:
+            raise InputError(f"run {path}: {other}; a resumed run keeps it")
+        require_same_data(path, dataset)
+        return _state_of(path, model)
+
+    with several.writer(group, lambda: RunDirectory.open(path)) as directory:
+        if directory is not None:
+            job.console.attach(directory.log)
+        state = group.from_first(state_of_run)
+        numbered = group.together(lambda: as_the_run_numbers(path, dataset))
+        job = group.together(lambda: _taken_up(path, job._replace(dataset=numbered), state))
+        train_job(job, directory, callbacks, state)
 
 
 def _first_difference(before: Config, now: Config) -> str | None:
@@ -312,8 +362,13 @@ def train_job(
     """Everything after model, data and directory are at hand."""
     if job.model.item_ids is None:
         job.model.start(job.dataset.log.item_ids, job.config.train.seed)
-    with frozen(job.model, job.config.train.freeze):
-        return _train(job, directory, callbacks, state)
+    try:
+        with frozen(job.model, job.config.train.freeze):
+            return _train(job, directory, callbacks, state)
+    except LostProcess as error:
+        kept = "the last state that was saved is kept; go on with"
+        way_on = f"; {kept}: {resume_command(job.path)}" if job.path else ""
+        raise RunError(f"{error}{way_on}") from None
 
 
 def _train(
@@ -338,13 +393,14 @@ def _train(
     model.to(device)
     if is_new:
         model.learn(dataset)
-    step = training_step(model, train)
+    step = training_step(model, train, job.group)
     if is_new and job.moments is not None:
         step.carry(job.moments)
     console.line(
         f"model={config.model.name} updates={step.updates_per_batch} "
         f"backend={_native.backend(train.backend, device)} device={device} "
         f"threads={torch.get_num_threads()} seed={train.seed}"
+        + (f" processes={job.group.size}" if job.group.size > 1 else "")
     )
     if step.note:
         console.line(f"note: {step.note}")
@@ -417,6 +473,7 @@ def _restore(training: Training, state: checkpoint.State) -> None:
         training.save_best(progress, state.best)
     elif progress.best_epoch and progress.best_step == progress.step:
         training.save_best(progress)  # the process may have died between the two files
+    several.share_best(training.group, training.keeper)
     if progress.best_epoch and isinstance(training.keeper, InDirectory):
         training.keeper.require_best()
     training.console.line(

@@ -23,6 +23,7 @@ from ..models import model_class
 from ..models.base import Model
 from ..models.freezing import frozen
 from ..models.growing import grow
+from ..parallel.join import require_alone
 from ..runs import checkpoint
 from ..runs.directory import RunDirectory, default_path
 from ..runs.loading import load_run, read_card, read_config
@@ -45,6 +46,7 @@ def fit_partial(
     options: Mapping[str, Any],
 ) -> None:
     """See `Model.fit_partial`."""
+    require_alone("fit_partial")
     model.require_weights()
     of_data = {field.name for field in fields(DataConfig)} & set(options)
     if not isinstance(data, Dataset):
@@ -94,6 +96,7 @@ def start_from(
             weights; nothing is written then.
         RunError, Interrupted: see `fit.start`.
     """
+    require_alone("--from")
     if out is not None:
         RunDirectory.check_free(out)
     before = read_config(parent)

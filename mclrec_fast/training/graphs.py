@@ -17,6 +17,7 @@ from ..config import TrainConfig
 from ..errors import RunError
 from ..models.base import Batch, Losses, Model
 from ..ops import PackedSequences
+from ..parallel import ALONE, Group
 from . import learning_rate
 from .step import TrainingStep
 
@@ -26,16 +27,17 @@ WARM_UP = 3
 _Result = TypeVar("_Result")
 
 
-def training_step(model: Model, train: TrainConfig) -> TrainingStep:
+def training_step(model: Model, train: TrainConfig, group: Group = ALONE) -> TrainingStep:
     """The updates of a batch as the settings want them: as a graph where that is possible.
 
-    A graph holds its step size and what it averages: where these change, there is none.
+    A graph holds its step size and what it averages: where these change, there is none, nor where
+    several processes exchange something.
     """
     native = _native.backend(train.backend, train.device) == "native"
     fixed = bool(model.kernels) and not learning_rate.changes(train) and not train.ema_decay
-    if train.cuda_graphs and train.device == "cuda" and native and fixed:
+    if train.cuda_graphs and train.device == "cuda" and native and fixed and group.size == 1:
         return GraphedStep(model, train)
-    return TrainingStep(model, train)
+    return TrainingStep(model, train, group)
 
 
 class _Captured(NamedTuple):

@@ -13,6 +13,9 @@ from shlex import quote
 from types import FrameType
 from typing import Any
 
+from ..parallel import Group
+from ..parallel.join import launched_as
+
 
 class Interrupted(KeyboardInterrupt):
     """A run that was asked to stop, and did, with its state saved.
@@ -29,7 +32,7 @@ class Interrupted(KeyboardInterrupt):
 
 def resume_command(path: Path) -> str:
     """What to type to go on with a run."""
-    return f"mclrec-fast train --resume {quote(str(path))}"
+    return f"{launched_as()} --resume {quote(str(path))}"
 
 
 # A hang-up too: the terminal of a long run closes, the run should not be lost.
@@ -46,6 +49,10 @@ class StopRequest:
         """Nothing is requested yet."""
         self.signal = 0
         self._previous: dict[int, Any] = {}
+
+    def agree(self, group: Group) -> None:
+        """A signal to one of the processes is one to all."""
+        self.signal = group.largest(self.signal)
 
     @property
     def requested(self) -> bool:

@@ -23,6 +23,7 @@ from ..evaluation import rank_samples, summary
 from ..metrics import Monitor
 from ..models.base import Model, Pass
 from ..ops.philox import shuffle_order
+from ..parallel import Group, LostProcess
 from ..runs.checkpoint import Progress
 from ..sampling import SampleTable
 from . import learning_rate
@@ -74,6 +75,11 @@ class Training:
             self.end_epoch()
 
     @property
+    def group(self) -> Group:
+        """The processes that train it together."""
+        return self.step.share.group
+
+    @property
     def monitor(self) -> Monitor:
         """What better means."""
         return Monitor.parse(self.settings.monitor, self.settings.cutoffs)
@@ -115,6 +121,7 @@ class Training:
                 self.require_finite(book.add(losses, len(index), progress.step))
                 self.observers.batch(progress.step, losses)
                 advance(1)
+                self.stop.agree(self.group)
                 if self.stop.requested or self.save_is_due():
                     self.require_finite(book.read())
                     progress.seconds += time.perf_counter() - clock
@@ -199,10 +206,13 @@ class Training:
                     batch_size=settings.eval_batch_size,
                     backend=settings.backend,
                     after_batch=look_for_stop,
+                    group=self.group,
                 )
         except _Stopping:
             self.save()
             self.stop_if_requested()
+            raise
+        except LostProcess:
             raise
         except RunError as error:
             raise RunError(f"ranking after step {self.progress.step} failed: {error}") from error

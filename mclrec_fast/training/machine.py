@@ -12,14 +12,15 @@ import torch
 from .. import _fork, _native
 from ..config import MAX_THREADS, Config, TrainConfig
 from ..errors import InputError
+from ..parallel import local_processes
 
 
 def all_cores(config: Config) -> Config:
-    """The configuration with the number of threads decided: all cores this process may use."""
+    """The configuration with the number of threads decided: this process's share of the cores."""
     if config.train.threads is not None:
         return config
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = min(cores or 1, MAX_THREADS)
+    threads = min(max(1, (cores or 1) // local_processes()), MAX_THREADS)
     return replace(config, train=replace(config.train, threads=threads))
 
 

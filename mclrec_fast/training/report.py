@@ -1,7 +1,7 @@
 """The end of a run: the final evaluation, per-sample ranks, result.json and the table.
 
-Everything is measured with the best weights; the popularity floor is measured beside them, by the
-same ranking.
+Everything is measured with the best weights; the popularity floor is measured beside them. Several
+processes share the ranking out; the first of them writes and speaks.
 """
 
 import io
@@ -53,7 +53,12 @@ def final_report(
 
     with console.progress("evaluation", held_out(dataset)) as advance:
         figures = measure(
-            training.model, dataset, config.train, keep=keep, after_batch=look_for_stop
+            training.model,
+            dataset,
+            config.train,
+            keep=keep,
+            after_batch=look_for_stop,
+            group=training.group,
         )
     facts = _facts(training, dataset, config, training.progress)
     result = facts | figures | {"peak_rss_mb": peak_rss_mb()}
@@ -86,6 +91,7 @@ def _facts(
         "backend": _native.backend(train.backend, device),
         "device": train.device,
         "threads": train.threads,
+        "processes": training.group.size,
         "seed": train.seed,
         "monitor": train.monitor,
         "epochs": len(history),

@@ -13,6 +13,7 @@ from torch import Tensor
 from .. import _native
 from ..config import TrainConfig
 from ..models.base import Batch, Losses, Model, Pass, Update
+from ..parallel import ALONE, Group, Share
 from .adam import Adam
 from .averaging import WeightAverage
 
@@ -27,11 +28,12 @@ class TrainingStep:
         model: what is trained.
         updates_per_batch: how many update numbers one call uses.
         average: the running average of the weights, where the settings want one.
+        share: this process's share of every batch.
         note: why a model that has kernels is trained without them; None where it is not.
     """
 
-    def __init__(self, model: Model, train: TrainConfig) -> None:
-        """Prepare the optimizers of ``model``."""
+    def __init__(self, model: Model, train: TrainConfig, group: Group = ALONE) -> None:
+        """Prepare the optimizers of ``model``, which these processes train together."""
         self.model = model
         self._by_hand, self.note = model.by_hand(train.backend)
         self._groups = {
@@ -46,6 +48,8 @@ class TrainingStep:
         self._updates = model.updates()
         self.updates_per_batch = len(self._updates)
         self._seed, self._backend = train.seed, train.backend
+        parts = max(train.batch_parts, group.size) if self._by_hand else group.size
+        self.share = Share(parts, group, train.negatives, divisible=self._by_hand)
         self.average = (
             WeightAverage(list(model.parameters()), train.ema_decay) if train.ema_decay else None
         )
@@ -64,7 +68,7 @@ class TrainingStep:
         """
         losses: Losses = {}
         for number, of in enumerate(self._updates):
-            at = Pass(self._seed, update + number, self._backend)
+            at = Pass(self._seed, update + number, self._backend, self.share)
             found, gradients = self._differentiate(of, batch, at)
             total = found.pop("total")
             losses |= {name: loss for name, loss in found.items() if not number}
@@ -90,12 +94,20 @@ class TrainingStep:
         if self._by_hand and of.by_hand is not None:
             return of.by_hand(batch, at)
         weights = [weight for group in of.groups for weight in self._groups[group]]
-        if not weights:  # all are frozen: there is only something to say
-            with torch.no_grad():
-                return of.objective(batch, at), []
-        losses = of.objective(batch, at)
-        gradients = torch.autograd.grad(losses["total"], weights, materialize_grads=True)
-        return {name: loss.detach() for name, loss in losses.items()}, list(gradients)
+        parts, names = self.share.split(batch), list[str]()
+
+        def of_part(number: int) -> tuple[list[Tensor], list[Tensor]]:
+            own, place = parts[number]
+            gradients: tuple[Tensor, ...] = ()
+            with torch.set_grad_enabled(bool(weights)):  # all frozen: only something to say
+                losses = of.objective(own, at._replace(place=place))
+            if weights:
+                gradients = torch.autograd.grad(losses["total"], weights, materialize_grads=True)
+            names[:] = losses
+            return [loss.detach() for loss in losses.values()], list(gradients)
+
+        scalars, found = self.share.sum(parts, of_part)
+        return dict(zip(names, scalars, strict=True)), found
 
     def set_learning_rate(self, rate: float) -> None:
         """From the next update on, for every optimizer."""

@@ -143,7 +143,7 @@ def call(
     return encode(packed, list(others.values()), **settings, backend=backend)
 
 
-NAMES = ("heads", "hidden_dropout", "attention_dropout", "eps", "seed", "update")
+NAMES = ("heads", "hidden_dropout", "attention_dropout", "eps", "seed", "update", "rows")
 
 
 def sizes(found: dict[str, float], call: Call, device: str) -> dict[str, float]:

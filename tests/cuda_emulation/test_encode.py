@@ -6,6 +6,8 @@ This is emulation on a CPU, not a GPU. The rest is in test_conformance.py.
 import pytest
 import torch
 
+from mclrec_fast.ops import PackedSequences
+
 from ..conformance.accuracy import assert_same_bits, largest
 from ..conformance.checks import leaves
 from ..conformance.encoder import ENCODE as OP
@@ -81,3 +83,23 @@ def test_opcheck(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.library.opcheck(
             torch.ops.mclrec_fast.encode_backward.default, (h, *batch, plain, saved, *tail)
         )
+
+
+@pytest.mark.parametrize("setting", ["half", "other"])
+def test_a_part_of_a_batch_draws_what_the_batch_draws(
+    monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    call = OP.call("short and narrow", setting)
+    rows = torch.arange(len(call.tensors["offsets"]) - 1, dtype=torch.int32)
+    size = len(rows) // 2
+    packed = PackedSequences(*(call.tensors[name] for name in PackedSequences._fields))
+    second = {**call.tensors, **packed.rows(size, len(rows))._asdict()}
+
+    def found(tensors: dict[str, torch.Tensor], **more: torch.Tensor) -> Results:
+        return run(OP, Call(tensors, {**call.settings, **more}), "native", torch.float32)
+
+    with emulated(monkeypatch):
+        whole, part = found(call.tensors), found(second, rows=rows[size:])
+        other = found(second)
+    torch.testing.assert_close(part["output 0"], whole["output 0"][size:], rtol=0, atol=1e-5)
+    assert not torch.allclose(other["output 0"], part["output 0"], atol=1e-2)

@@ -17,7 +17,16 @@ from mclrec_fast.ops.encode_weights import EMBEDDING_SHAPES, LAYER_SHAPES
 
 from ..conformance.accuracy import assert_close64, assert_same_bits
 from ..conformance.checks import leaves
-from ..conformance.encoder import ENCODE, MIXED, SETTINGS, Shape, batch_of, make, numbers
+from ..conformance.encoder import (
+    ADDRESS,
+    ENCODE,
+    MIXED,
+    SETTINGS,
+    Shape,
+    batch_of,
+    make,
+    numbers,
+)
 from ..conformance.op_case import Call, run
 
 SMALL = Shape(MIXED, 16, 32)
@@ -123,6 +132,42 @@ def test_update_in_a_tensor(backend: str) -> None:
     expected = run(ENCODE, call, backend, torch.float32)
     call.settings["update"] = torch.tensor(call.settings["update"])
     assert_same_bits(run(ENCODE, call, backend, torch.float32), expected)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_part_of_a_batch_draws_what_the_batch_draws(backend: str, setting: str) -> None:
+    """Its rows, which number its sequences as the batch does, are what the draws depend on."""
+    call = ENCODE.call("mixed", setting)
+    weights = [w.float().requires_grad_() for w in list(call.tensors.values())[3:]]
+    packed = PackedSequences(*list(call.tensors.values())[:3])
+    size = len(packed.offsets) - 1
+    options = {"heads": 2, "eps": 1e-12, **ADDRESS, **SETTINGS[setting], "backend": backend}
+    whole = encode(packed, weights, **options)
+    parts, bounds = [], [0, 5, 6, size]
+    for first, last in itertools.pairwise(bounds):
+        rows = torch.arange(first, last, dtype=torch.int32)
+        parts.append(encode(packed.rows(first, last), weights, **options, rows=rows))
+    found = torch.cat(parts)
+    if backend == "torch":  # its matrix products may round otherwise for another number of rows
+        torch.testing.assert_close(found, whole, rtol=0, atol=2e-5)
+    else:
+        assert found.equal(whole)
+    direction = torch.randn_like(whole)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, weights, direction),
+        torch.autograd.grad(whole, weights, direction),
+        strict=True,
+    ):
+        torch.testing.assert_close(
+            ours, theirs, rtol=0, atol=2e-4 * max(1, float(theirs.abs().max()))
+        )
+
+
+def test_rows_are_checked(backend: str) -> None:
+    call = ENCODE.call("one row", "half")
+    for rows in (torch.zeros(2, dtype=torch.int32), torch.zeros(1, dtype=torch.int64)):
+        with pytest.raises((TypeError, ValueError), match="encode: rows must"):
+            run(ENCODE, Call(call.tensors, {**call.settings, "rows": rows}), backend, torch.float32)
 
 
 @pytest.mark.usefixtures("kernel")

@@ -38,6 +38,7 @@ class _Hyper(NamedTuple):
     eps: float
     seed: int
     update: int
+    rows: Tensor  # [S] what the draws of each sequence are addressed by
 
 
 def encode(
@@ -50,10 +51,12 @@ def encode(
     eps: float,
     seed: int,
     update: int,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """The representation of each sequence, [S, D]: the encoder's output at its last token."""
-    hyper = _Hyper(heads, hidden_dropout, attention_dropout, eps, seed, update)
     offsets = packed.offsets.to(torch.int64)
+    own = torch.arange(len(offsets) - 1, device=offsets.device) if rows is None else rows.long()
+    hyper = _Hyper(heads, hidden_dropout, attention_dropout, eps, seed, update, own)
     total = int(offsets[-1])
     items, positions = packed.items[:total], packed.positions[:total]
     embeddings, layers = split_weights(weights)
@@ -81,6 +84,7 @@ def encode(
             seed=seed,
             update=update,
             layer=number,
+            rows=own,
         )
         x = _after_attention(x, context.flatten(1), layer, sequence, place, number, hyper)
 
@@ -133,6 +137,7 @@ def _last_token_context(
             seed=hyper.seed,
             update=hyper.update,
             layer=number,
+            rows=hyper.rows,
         )[:, :, 0]
         mixed = torch.einsum("rhc,hdc->rhd", p @ keys, value)
         mixed = mixed + p.sum(-1, keepdim=True) * layer.value_bias.view(hyper.heads, size)
@@ -176,7 +181,7 @@ def _hidden_dropout(
         hyper.hidden_dropout,
         place * hidden,
         hidden,
-        sequence,
+        hyper.rows[sequence],
         alignment=hidden,
         seed=hyper.seed,
         stream=dropout_stream(number, site),

@@ -52,19 +52,24 @@ def attention_dropout(
     seed: int,
     update: int,
     layer: int,
+    rows: Tensor | None = None,
 ) -> Tensor:
-    """Drop attention probabilities [R, H, Q, W] of the queries at positions ``query`` [R, Q]."""
+    """Drop attention probabilities [R, H, Q, W] of the queries at positions ``query`` [R, Q].
+
+    The draws of a sequence are addressed by its entry of ``rows`` [S], or by its own row.
+    """
     if p == 0.0:
         return probabilities
     heads, keys = probabilities.shape[1], probabilities.shape[3]
     n = bucket.lengths[:, None, None]  # [R, 1, 1]
     head = torch.arange(heads, device=n.device)[:, None]
+    address = bucket.rows if rows is None else rows[bucket.rows]  # [R]
     first = (head * n + query[:, None, :]) * ((n + 31) // 32 * 32)  # [R, H, Q]
     kept = dropout_mask(
         p,
         first,
         keys,
-        bucket.rows[:, None, None].expand_as(first),
+        address[:, None, None].expand_as(first),
         alignment=32,
         seed=seed,
         stream=dropout_stream(layer, SITE_ATTENTION),
@@ -84,6 +89,7 @@ def packed_attention(
     seed: int = 0,
     update: int = 0,
     layer: int = 0,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Causal attention within each sequence: [T, H, d] from queries, keys, values [T, H, d].
 
@@ -103,7 +109,9 @@ def packed_attention(
             allowed = allowed & visible[bucket.tokens][:, None, :]  # [R, W, W]
         p = attention_probabilities(q @ k.transpose(-1, -2) * scale, allowed[:, None])
         position = torch.arange(width, device=query.device).expand(len(p), -1)
-        p = attention_dropout(p, bucket, position, dropout, seed=seed, update=update, layer=layer)
+        p = attention_dropout(
+            p, bucket, position, dropout, seed=seed, update=update, layer=layer, rows=rows
+        )
         parts.append((p @ v).transpose(1, 2)[bucket.present])  # [tokens of the bucket, H, d]
         tokens.append(bucket.tokens[bucket.present])
     if not parts:
