@@ -75,6 +75,12 @@ class SampleTable:
         table.users, table.ends = self.users[chosen], self.ends[chosen]
         return table
 
+    def part(self, first: int, end: int) -> "SampleTable":
+        """The samples first .. end."""
+        table = copy.copy(self)
+        table.users, table.ends = self.users[first:end], self.ends[first:end]
+        return table
+
     def __len__(self) -> int:
         """Samples (M)."""
         return len(self.users)

@@ -9,6 +9,7 @@ from importlib import import_module
 
 VERBS = {
     "train": "train a model on a log, or go on with a run",
+    "estimate": "what a training would take, in memory and time",
     "evaluate": "rank a run's validation and test targets again",
     "compare": "finished runs side by side, with paired tests",
     "diagnose": "how representations lie in space: do they collapse?",

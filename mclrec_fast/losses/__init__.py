@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LOSSES = {
     "softmax": "exact cross-entropy over all item classes",
+    "sampled_softmax": "cross-entropy over drawn items, with the log-Q correction",
+    "gbce": "generalised binary cross-entropy over drawn items",
 }
 """Every loss by its name, the name of its file; the first is the default."""
 

@@ -1,6 +1,6 @@
 """What a loss against the catalogue is: a scalar that autograd differentiates, and by hand."""
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -11,8 +11,12 @@ if TYPE_CHECKING:
 class Loss:
     """How well representations find their targets among all items."""
 
-    kernels: ClassVar[tuple[str, ...]] = ()
-    """Operators that `by_hand` calls; none where there is no such path, and autograd does it."""
+    kernels: ClassVar[tuple[str, ...] | None] = None
+    """Operators that `by_hand` calls; None where there is no such path, and autograd does it."""
+
+    def of(self, options: Any) -> "Loss":
+        """The loss as a model's options want it."""
+        return self
 
     def __call__(self, h: Tensor, items: Tensor, targets: Tensor, at: "Pass") -> Tensor:
         """The mean loss, a scalar.

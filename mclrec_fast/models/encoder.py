@@ -157,12 +157,12 @@ class EncoderModel(Model):
     @property
     def loss(self) -> Loss:
         """L_rec."""
-        return find_loss(self.options.loss)
+        return find_loss(self.options.loss).of(self.options)
 
     def by_hand(self, backend: str) -> tuple[bool, str | None]:
         """See `Model`; the loss must have kernels, too."""
         of_loss = self.loss.kernels
-        if not of_loss or not all(_native.has_kernel(op, self.device) for op in of_loss):
+        if of_loss is None or not all(_native.has_kernel(op, self.device) for op in of_loss):
             return False, None
         return super().by_hand(backend)
 

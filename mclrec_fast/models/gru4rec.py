@@ -52,7 +52,8 @@ class GRU4Rec(Model):
 
     def _objective(self, batch: Batch, at: Pass) -> Losses:
         h = self.represent(batch.sequences, at)
-        rec = find_loss(self.options.loss)(h, self.items(), batch.targets, at)
+        loss = find_loss(self.options.loss).of(self.options)
+        rec = loss(h, self.items(), batch.targets, at)
         return {"rec": rec, "total": rec}
 
     def _dropout(self, tokens: Tensor, at: Pass) -> Tensor:

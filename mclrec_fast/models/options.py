@@ -40,6 +40,8 @@ class EncoderOptions(ModelOptions):
     layer_norm_eps: float = option(1e-12, "epsilon of every LayerNorm", low=0)
     init_std: float = option(0.02, "deviation of the encoder's initial weights", above=0)
     loss: str = option(next(iter(LOSSES)), "loss against the catalogue (L_rec)", choices=LOSSES)
+    loss_negatives: int = option(256, "sampled losses: items drawn for a batch", low=1)
+    gbce_t: float = option(0.75, "gbce: calibration, 0 (plain BCE) to 1", low=0, high=1)
 
     def check(self) -> None:
         """The heads share the width."""
@@ -117,6 +119,8 @@ class GRU4RecOptions(ModelOptions):
     hidden_dropout: float = option(0.5, "dropout of hidden states", low=0, below=1)
     init_std: float = option(0.02, "deviation of the encoder's initial weights", above=0)
     loss: str = option(next(iter(LOSSES)), "loss against the catalogue (L_rec)", choices=LOSSES)
+    loss_negatives: int = option(256, "sampled losses: items drawn for a batch", low=1)
+    gbce_t: float = option(0.75, "gbce: calibration, 0 (plain BCE) to 1", low=0, high=1)
 
 
 @dataclass(frozen=True)

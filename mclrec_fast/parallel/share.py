@@ -1,12 +1,15 @@
 """How a batch is dealt to processes, and how what they compute becomes what one would compute.
 
-A batch is cut into `parts`, runs of its samples, which are the unit of everything: a part is
-encoded by itself, its gradient is computed by itself, and the gradients are added in one order
-(tree.py). Which process computes a part decides no bit. Draws are addressed by the rows of the
-whole batch. A contrast over `global` negatives is between parts: every process has the views of
-all of them, in the order of the samples, computes it whole, and goes on with the rows of its own.
+A batch is cut into `parts`, runs of its samples of nearly equal work, which are the unit of
+everything: a part is encoded by itself, its gradient is computed by itself, and the gradients are
+added in one order (tree.py). Which process computes a part decides no bit. Draws are addressed by
+the rows of the whole batch. A contrast over `global` negatives is between parts: every process has
+the views of all of them, in the order of the samples, computes it whole, and goes on with the rows
+of its own.
 """
 
+import bisect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,7 +70,9 @@ class Share:
         """See the class."""
         self.group, self.parts, self.negatives = group, parts, negatives
         self.divisible = divisible
-        self._dealt: tuple[Any, list[Part]] | None = None
+        self._batch: Any = None
+        self._spans: list[Span] = []  # the samples of each part of that batch
+        self._parts: list[Part] = []  # this process's
 
     def _alone(self, size: int) -> bool:
         """Whether this process computes every part itself.
@@ -77,10 +82,6 @@ class Share:
         """
         return self.group.size == 1 or size < self.parts
 
-    def _spans(self, size: int) -> list[Span]:
-        """The samples of each part of a batch; some parts are empty where there are few."""
-        return deal(size, self.parts)
-
     def _own(self, size: int) -> Span:
         return (0, self.parts) if self._alone(size) else self.group.own(self.parts)
 
@@ -89,21 +90,15 @@ class Share:
         size = len(batch.targets)
         if self.parts == 1 or (size < self.parts and not self.divisible):
             return [Part(batch, None)]
-        if self._dealt is None or self._dealt[0] is not batch:
-            starts = batch.sequences.offsets
-            spans = self._spans(size)[slice(*self._own(size))]
-            self._dealt = (
-                batch,
-                [
-                    Part(
-                        batch.of_samples(first, end),
-                        Place(first, end - first, size, int(starts[first])),
-                    )
-                    for first, end in spans
-                    if end > first
-                ],
-            )
-        return self._dealt[1]
+        if self._batch is not batch:
+            starts = batch.sequences.offsets[: size + 1].tolist()  # of the histories
+            self._batch, self._spans = batch, spans_of(starts, self.parts)
+            self._parts = [
+                Part(batch.of_samples(first, end), Place(first, end - first, size, starts[first]))
+                for first, end in self._spans[slice(*self._own(size))]
+                if end > first
+            ]
+        return self._parts
 
     # The contrast between parts.
 
@@ -122,13 +117,13 @@ class Share:
         own = torch.cat(pairs)
         size = _place(parts[0]).batch
         if not self._alone(size):
-            spans = self._spans(size)
-            counts = [
-                spans[end - 1][1] - spans[first][0]
-                for first, end in deal(self.parts, self.group.size)
-            ]
-            own = self.group.rows(own, counts, often=True)
+            own = self.group.rows(own, self._counts(), often=True)
         return own.transpose(0, 1).flatten(0, 1)  # [2B, D], a copy
+
+    def _counts(self) -> list[int]:
+        """How many samples each process has of the batch that was split last."""
+        dealt = deal(self.parts, self.group.size)
+        return [self._spans[end - 1][1] - self._spans[first][0] for first, end in dealt]
 
     def own_rows(self, part: Part, gradient: Tensor) -> Tensor:
         """A part's rows [2b, D] of the gradient of what `gather` returned [2B, D].
@@ -165,7 +160,7 @@ class Share:
             return compute(0)
         size = _place(parts[0]).batch
         by_first = {_place(part).first: number for number, part in enumerate(parts)}
-        spans, shapes = self._spans(size), _Shapes()
+        spans, shapes = self._spans, _Shapes()
 
         def total(node: Span) -> Tensor | None:
             first, end = spans[node[0]][0], spans[node[1] - 1][1]
@@ -221,14 +216,38 @@ class _Everyones(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, share: Share, place: Place, *views: Tensor) -> tuple[Tensor, ...]:
         ctx.place = place
-        counts = [end - first for first, end in share._spans(place.batch)]
-        found = share.group.rows(torch.stack(views, 1), counts, often=True)  # [B, views, D]
+        found = share.group.rows(torch.stack(views, 1), share._counts(), often=True)
         return tuple(view.contiguous() for view in found.unbind(1))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         first, size, batch, _ = ctx.place
         return None, None, *(g[first : first + size] * (batch / size) for g in gradients)
+
+
+ROW_WORK = 5
+"""What a sample costs beside its tokens, in tokens: its row of the catalogue softmax, mostly."""
+
+
+def spans_of(starts: Sequence[int], parts: int) -> list[Span]:
+    """The samples of each part of a batch: runs of nearly equal work, none empty if it can be.
+
+    Args:
+        starts: where each sample's history begins among the tokens, and where they end [B + 1].
+        parts: how many.
+    """
+    size = len(starts) - 1
+    if size < parts:
+        return deal(size, parts)
+    work = [start + ROW_WORK * sample for sample, start in enumerate(starts)]
+    bounds = [0]
+    for part in range(1, parts):
+        wanted = work[-1] * part // parts
+        after = bisect.bisect_left(work, wanted)
+        before = max(after - 1, 0)
+        nearest = before if wanted - work[before] < work[after] - wanted else after
+        bounds.append(min(max(nearest, bounds[-1] + 1), size - (parts - part)))
+    return list(itertools.pairwise([*bounds, size]))
 
 
 def _place(part: Part) -> Place:

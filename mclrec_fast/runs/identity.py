@@ -20,7 +20,10 @@ CHANGEABLE = (
 _NOT_DECISIVE = ("user_ids", "item_embeddings", "item_ids")
 """Keys that change nothing, or nothing by themselves: what files hold is in `Start`."""
 
-LATER = ("loss", "reuse_views", "valid_users", "freeze", "batch_parts", "negatives")
+LATER = (
+    "loss", "reuse_views", "valid_users", "freeze", "batch_parts", "negatives", "loss_negatives",
+    "gbce_t",
+)  # fmt: skip
 """Keys that came after the first runs of this format. They count where they are not at their
 default, so that a run from before them keeps its identity."""
 
