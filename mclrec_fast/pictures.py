@@ -5,7 +5,7 @@ same figures give the same bytes, whatever this process or this user has set in 
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,3 +63,20 @@ def save(figure: Any, out: Path, name: str) -> list[Path]:
         paths.append(out / f"{name}.{kind}")
         write_file(paths[-1], content.getvalue())
     return paths
+
+
+def line(number: int) -> dict[str, Any]:
+    """How the line of a run is drawn."""
+    style = ("-", "--", "-.", ":")[number // len(COLOURS) % 4]
+    return {"color": COLOURS[number % len(COLOURS)], "ls": style, "lw": 1.5}
+
+
+def legend(picture: Any, panels: Sequence[Any], columns: int = 3) -> None:
+    """One legend for all panels, below."""
+    named: dict[str, Any] = {}
+    for panel in panels:
+        handles, labels = panel.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    picture.legend(
+        named.values(), named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )

@@ -57,6 +57,24 @@ struct Collector {
   }
 };
 
+// Where the items of a panel come from, and room for them.
+template <class T>
+struct Panels {
+  const int32_t* ids;      // candidates, which lie anywhere in the table; null for all items
+  const uint8_t* allowed;  // bit i: item i + 1 may be returned; null for all
+  T* panel;                // [D, columns of a register tile]
+  T* gathered;             // the same size, where there are ids
+
+  // Bit j: column j, which is item at + j + 1, may be returned. `width` is at most 32.
+  uint32_t allowed_bits(int64_t at, int64_t width) const {
+    const uint32_t all = ~uint32_t{0} >> (32 - width);
+    if (allowed == nullptr) return all;
+    uint64_t bits;
+    std::memcpy(&bits, allowed + at / 8, sizeof bits);
+    return static_cast<uint32_t>(bits >> (at % 8)) & all;
+  }
+};
+
 }  // namespace mclrec::top_k
 
 #define MCLREC_OP top_k
@@ -68,12 +86,14 @@ namespace {
 
 using top_k::Candidate;
 using top_k::Collector;
+using top_k::Panels;
 
 constexpr int64_t kBlockRows = 240;
 constexpr int64_t kFewestRows = 48;            // in a block; below, packing the items shows
 constexpr int64_t kBlockCandidates = 1 << 20;  // of all rows of a block
 constexpr int64_t kFewestItems = 2048;         // in a range; below, splitting does not pay
 constexpr int64_t kNotFinite = -1;             // some score is not
+constexpr int64_t kMostGaps = 4;  // one item of so many missing: scored all the same, and masked
 
 template <class T>
 class TopK {
@@ -85,18 +105,20 @@ class TopK {
         capacity(k + std::clamp(k, int64_t{32}, int64_t{4096})),
         block(rows_of_a_block()),
         blocks(ceil_div(a.batch, block)),
-        splits(std::clamp(worker_count() / blocks, int64_t{1},
-                          ceil_div(a.candidate_count, kFewestItems))) {}
+        masked(a.candidates && a.candidate_count >= a.classes - 1 - a.classes / kMostGaps),
+        items(masked ? a.classes - 1 : a.candidate_count),
+        splits(std::clamp(worker_count() / blocks, int64_t{1}, ceil_div(items, kFewestItems))) {}
 
   void run() {
     sort_exclusions();
+    if (masked) mark_allowed();
     best.resize(static_cast<size_t>(splits * a.batch * k));
     found.resize(static_cast<size_t>(splits * a.batch));
-    const int64_t range = ceil_div(a.candidate_count, splits);
+    const int64_t range = ceil_div(items, splits);
     std::vector<Scratch> scratch(static_cast<size_t>(worker_count()));
     parallel_tasks(blocks * splits, [&](int64_t task, int worker) {
-      const int64_t split = task % splits, first = std::min(split * range, a.candidate_count);
-      search(task / splits * block, split, first, std::min(first + range, a.candidate_count),
+      const int64_t split = task % splits, first = std::min(split * range, items);
+      search(task / splits * block, split, first, std::min(first + range, items),
              scratch[static_cast<size_t>(worker)]);
     });
     parallel_tasks(blocks, [this](int64_t task, int) {
@@ -135,14 +157,24 @@ class TopK {
     });
   }
 
-  // The best of the candidates number first .. last - 1 for one block of rows.
+  // Few items are missing: where they are is quicker asked than the others gathered.
+  void mark_allowed() {
+    allowed.assign(static_cast<size_t>(items / 8) + sizeof(uint64_t) + 1, 0);
+    for (int64_t i = 0; i < a.candidate_count; ++i) {
+      const int32_t at = a.candidates[i] - 1;
+      allowed[static_cast<size_t>(at / 8)] |= static_cast<uint8_t>(1 << at % 8);
+    }
+  }
+
+  // The best of the items (or candidates) number first .. last - 1 for one block of rows.
   void search(int64_t first_row, int64_t split, int64_t first, int64_t last, Scratch& scratch) {
     const int64_t rows = std::min(block, a.batch - first_row);
     scratch.collectors.resize(static_cast<size_t>(block));
     scratch.candidates.resize(static_cast<size_t>(block * capacity));
     const int64_t tile_columns = 2 * isa_facts(selected_isa()).vector_bytes / sizeof(T);
     scratch.panel.resize(static_cast<size_t>(a.hidden * tile_columns));
-    if (a.candidates) scratch.gathered.resize(scratch.panel.size());
+    const bool gather = a.candidates && !masked;
+    if (gather) scratch.gathered.resize(scratch.panel.size());
     const auto exclusions = [this](int64_t row) {
       return excluded.data() + (a.exclude_offsets[row] - a.exclude_offsets[0]);
     };
@@ -157,8 +189,9 @@ class TopK {
                                                     exclusions(row + 1),
                                                     true};
     }
-    top_k_block(a, first_row, rows, first, last, scratch.collectors.data(), scratch.panel.data(),
-                scratch.gathered.data());
+    const Panels<T> panels{gather ? a.candidates : nullptr, masked ? allowed.data() : nullptr,
+                           scratch.panel.data(), scratch.gathered.data()};
+    top_k_block(a, first_row, rows, first, last, scratch.collectors.data(), panels);
     for (int64_t i = 0; i < rows; ++i) {
       Collector<T>& collector = scratch.collectors[static_cast<size_t>(i)];
       collector.prune();
@@ -192,12 +225,15 @@ class TopK {
 
   const TopKArguments<T>& a;
   void (*top_k_block)(const TopKArguments<T>&, int64_t, int64_t, int64_t, int64_t, Collector<T>*,
-                      T*, T*);
+                      const Panels<T>&);
   const int64_t k;         // as asked for, but no more than there are candidates
   const int64_t capacity;  // of a collector
   const int64_t block;     // rows of a task
   const int64_t blocks;
+  const bool masked;    // all items are looked at, those that are no candidates left out
+  const int64_t items;  // looked at
   const int64_t splits;
+  std::vector<uint8_t> allowed;    // see Panels
   std::vector<int32_t> excluded;   // [K], ascending within each row
   std::vector<Candidate<T>> best;  // [splits, B, k]
   std::vector<int64_t> found;      // [splits, B], how many of them, or kNotFinite

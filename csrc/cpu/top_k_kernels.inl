@@ -7,18 +7,20 @@
 #include "gemm_tile.inl"
 // clang-format on
 
-// Notes which rows have a score that is infinite or no number. All is well nearly always, so a
-// tile's rows are looked at together first.
+// Notes which rows have a score that is infinite or no number, among the valid columns. All is well
+// nearly always, so a tile's rows are looked at together first.
 template <class T>
-MCLREC_INLINE void look_for_not_finite(const T* scores, int rows, Collector<T>* collectors) {
+MCLREC_INLINE void look_for_not_finite(const T* scores, int rows, uint32_t valid_bits,
+                                       Collector<T>* collectors) {
   const Vec<T> zero = {};
   Vec<T> all = {};  // becomes NaN
   for (int i = 0; i < 2 * rows; ++i) all = fma(load(scores + i * kLanes<T>), zero, all);
   if (lane_sum<T>(all) == T(0)) [[likely]]
     return;
   for (int r = 0; r < rows; ++r, scores += kTileCols<T>) {
-    const Vec<T> row = fma(load(scores + kLanes<T>), zero, load(scores) * zero);
-    if (!(lane_sum<T>(row) == T(0))) collectors[r].finite = false;
+    for (uint32_t bits = valid_bits; bits != 0; bits &= bits - 1) {
+      if (!(scores[__builtin_ctz(bits)] * T(0) == T(0))) collectors[r].finite = false;
+    }
   }
 }
 
@@ -53,29 +55,28 @@ MCLREC_INLINE void pack_candidates(const T* items, const int32_t* ids, int64_t h
   pack_panels(gathered, 1, hidden, hidden, width, panel);
 }
 
-// Offers the candidates number first .. last - 1 to the collectors of `rows` rows of h from
-// first_row on. `panel` and, where there are candidates, `gathered` have room for `hidden`
-// times two vectors.
+// Offers the items (or candidates) number first .. last - 1 to the collectors of `rows` rows of h
+// from first_row on.
 template <class T>
 void top_k_block(const TopKArguments<T>& a, int64_t first_row, int64_t rows, int64_t first,
-                 int64_t last, Collector<T>* collectors, T* panel, T* gathered) {
+                 int64_t last, Collector<T>* collectors, const Panels<T>& panels) {
   alignas(kVectorBytes) T scores[kTileRows * kTileCols<T>];
   const T* h = a.h + first_row * a.hidden;
   for (int64_t at = first; at < last; at += kTileCols<T>) {
     const int64_t width = last - at < kTileCols<T> ? last - at : kTileCols<T>;
-    const uint32_t valid_bits = ~uint32_t{0} >> (32 - width);
-    const int32_t* ids = a.candidates ? a.candidates + at : nullptr;
+    const uint32_t valid_bits = panels.allowed_bits(at, width);
+    const int32_t* ids = panels.ids ? panels.ids + at : nullptr;
     if (ids) {
-      pack_candidates(a.items, ids, a.hidden, width, panel, gathered);
+      pack_candidates(a.items, ids, a.hidden, width, panels.panel, panels.gathered);
     } else {
-      pack_panels(a.items + (at + 1) * a.hidden, 1, a.hidden, a.hidden, width, panel);
+      pack_panels(a.items + (at + 1) * a.hidden, 1, a.hidden, a.hidden, width, panels.panel);
     }
     for (int64_t row = 0; row < rows;) {
       const int count = next_tile_rows(rows - row);
       multiply_tile_rows<false, TileStart::kZero, T>(count, {h + row * a.hidden, a.hidden},
-                                                     {panel, kTileCols<T>}, a.hidden,
+                                                     {panels.panel, kTileCols<T>}, a.hidden,
                                                      {scores, kTileCols<T>});
-      look_for_not_finite(scores, count, collectors + row);
+      look_for_not_finite(scores, count, valid_bits, collectors + row);
       offer_tile(scores, count, at + 1, ids, valid_bits, collectors + row);
       row += count;
     }

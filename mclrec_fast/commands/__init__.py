@@ -13,6 +13,7 @@ VERBS = {
     "evaluate": "rank a run's validation and test targets again",
     "compare": "finished runs side by side, with paired tests",
     "diagnose": "how representations lie in space: do they collapse?",
+    "plot": "losses and metrics over the epochs, and who is served well, as pictures",
     "reproduce": "the tables of the paper: run what is missing, then write them",
     "recommend": "the best next items for users or histories",
     "similar-items": "the items nearest to given ones",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..diagnosis import SAMPLES
 from ..errors import InputError
+from ..runs.directory import names_of
 from . import cli
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def verb(argv: Sequence[str] | None) -> None:
     ):
         raise InputError(f"--samples {arguments.samples!r}: expected a whole number from 2")
     given = cli.collect(arguments)
-    names = _names(arguments.runs)
+    names = names_of(arguments.runs)
     from .._outputs import write_file
     from ..console import Console
     from ..pictures import require_matplotlib
@@ -83,18 +84,6 @@ def verb(argv: Sequence[str] | None) -> None:
         console.line(f"written: {' '.join(map(str, paths))}")
     if arguments.json:
         cli.print_json(figures)
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """What each run is called: its folder, with what stands above it where two are called alike."""
-    resolved = [path.resolve() for path in paths]
-    for path in resolved:
-        if resolved.count(path) > 1:
-            raise InputError(f"RUN {path} is given twice")
-    depth = 1
-    while len({path.parts[-depth:] for path in resolved}) < len(resolved):
-        depth += 1
-    return ["-".join(path.parts[-depth:]).strip("/") for path in resolved]
 
 
 def _look(

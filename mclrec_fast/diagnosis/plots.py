@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..pictures import COLOURS, MARKS, canvas, save
+from ..pictures import COLOURS, MARKS, canvas, legend, line, save
 from .geometry import plane
 from .look import Diagnosis
 
@@ -56,12 +56,12 @@ def _spectra(runs: Sequence[Diagnosed], out: Path) -> list[Path]:
                     # A logarithm has no zero: what is below a thousandth is drawn there.
                     heights = [max(value / largest, 1e-3) for value in values]
                     ranks = range(1, len(values) + 1)
-                    panel.plot(ranks, heights, **_line(number), label=run.name)
+                    panel.plot(ranks, heights, **line(number), label=run.name)
             panel.set_yscale("log")
             panel.set_title(TITLES[name], fontsize=10)
             panel.set_xlabel("singular value")
         panels[0].set_ylabel("relative to the largest")
-        _legend(picture, panels)
+        legend(picture, panels)
         return save(picture, out, "spectra")
 
 
@@ -86,10 +86,10 @@ def _epochs(runs: Sequence[Diagnosed], out: Path) -> list[Path]:
                 points = [(record["epoch"], value(record["diagnosis"])) for record in run.epochs]
                 there = [(x, y) for x, y in points if y is not None]
                 if there:
-                    panel.plot(*zip(*there, strict=True), **_line(number), label=run.name)
+                    panel.plot(*zip(*there, strict=True), **line(number), label=run.name)
             panel.set_title(title, fontsize=10)
             panel.set_xlabel("epoch")
-        _legend(picture, panels)
+        legend(picture, panels)
         return save(picture, out, "epochs")
 
 
@@ -105,22 +105,5 @@ def _views(run: Diagnosed, name: str, out: Path) -> list[Path]:
         title = f"{run.name}\n(a plane with {share:.0%} of the views' variance)"
         panel.set_title(title, fontsize=10)
         panel.set_aspect("equal", "datalim")
-        _legend(picture, [panel], columns=2)
+        legend(picture, [panel], columns=2)
         return save(picture, out, name)
-
-
-def _line(number: int) -> dict[str, Any]:
-    """How the line of a run is drawn."""
-    style = ("-", "--", "-.", ":")[number // len(COLOURS) % 4]
-    return {"color": COLOURS[number % len(COLOURS)], "ls": style, "lw": 1.5}
-
-
-def _legend(picture: Any, panels: Sequence[Any], columns: int = 3) -> None:
-    """One legend for all panels, below."""
-    named: dict[str, Any] = {}
-    for panel in panels:
-        handles, labels = panel.get_legend_handles_labels()
-        named |= dict(zip(labels, handles, strict=True))
-    picture.legend(
-        named.values(), named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-    )

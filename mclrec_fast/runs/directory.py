@@ -264,3 +264,19 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """What each run is called: its folder, with what stands above it where two are called alike.
+
+    Raises:
+        InputError: one is given twice.
+    """
+    resolved = [path.resolve() for path in paths]
+    for path in resolved:
+        if resolved.count(path) > 1:
+            raise InputError(f"RUN {path} is given twice")
+    depth = 1
+    while len({path.parts[-depth:] for path in resolved}) < len(resolved):
+        depth += 1
+    return ["-".join(path.parts[-depth:]).strip("/") for path in resolved]
