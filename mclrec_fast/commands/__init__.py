@@ -19,6 +19,7 @@ VERBS = {
     "similar-items": "the items nearest to given ones",
     "export": "item vectors or the model as a file for other programs",
     "import-checkpoint": "make a run of a checkpoint of the authors' code",
+    "tune": "search for the settings of a model, on the validation",
     "environment": "what was built, what is used and why not more",
 }
 
