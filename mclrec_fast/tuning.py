@@ -7,6 +7,7 @@ trained. Which space is searched, and in which order, does not depend on interru
 
 import json
 import math
+import os
 import tomllib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from .metrics import Monitor
 from .models import model_class
 from .runs.directory import CONFIG, METRICS
 from .training.interrupt import Interrupted
+from .training.machine import all_cores
 from .training.observers import Callback
 
 JOURNAL = "tune.journal"
@@ -143,10 +145,7 @@ def _read_toml(path: Path) -> dict[str, str]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"--space {path}: not valid TOML: {error}") from None
-    return {
-        key: ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        for key, value in tree.items()
-    }
+    return _as_texts(tree)
 
 
 def parse_space(texts: Mapping[str, str], model: str) -> tuple[Range, ...]:
@@ -184,6 +183,59 @@ def _range(key: str, text: str, model: str) -> Range:
 
 
 # The search.
+
+
+def tune(
+    dataset: Dataset,
+    model: str = "mclrec",
+    *,
+    trials: int = 20,
+    out: str | os.PathLike[str],
+    space: Mapping[str, Any] | None = None,
+    verbose: bool = True,
+    **settings: Any,
+) -> list[Trial]:
+    """Search for the settings of a model, as `mclrec-fast tune` does.
+
+    Args:
+        dataset: its test targets are not looked at.
+        model: the model's name.
+        trials: in all, those of earlier calls with this `out` included.
+        out: the search's folder; each trial's run lies in it.
+        space: `"low..high"`, `"low..high:log"` or a list of values by key; None for the usual keys.
+        verbose: say lines on stdout.
+        settings: what is the same in every trial, keys of the model and of training.
+
+    Returns:
+        All trials; see `best_of`.
+
+    Raises:
+        InputError: a bad setting or range, nothing validates, or the folder holds another search.
+        KeyboardInterrupt: a signal; the same call goes on.
+    """
+    given = {key.rstrip("_"): Given(value, "tune") for key, value in settings.items()}
+    fixed = {
+        key: value.value
+        for key, value in configuration.checked({"model": Given(model, "tune"), **given}).items()
+    }
+    texts = default_space(model, fixed) if space is None else _as_texts(space)
+    ranges = parse_space(texts, model)
+    for part in ranges:
+        if part.key in fixed:
+            raise InputError(f"tune: {part.key} is fixed and searched: keep one of the two")
+
+    def config_of(drawn: Mapping[str, Any]) -> Config:
+        return all_cores(configuration.build({**fixed, **drawn}))
+
+    console = Console() if verbose else Console.silent()
+    return search(Search(config_of, ranges, fixed), dataset, trials, Path(out), console)
+
+
+def _as_texts(space: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        for key, value in space.items()
+    }
 
 
 def search(

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import torch
 
-from mclrec_fast import commands, tuning
+from mclrec_fast import Dataset, commands, tuning
 from mclrec_fast.commands import tune
+from mclrec_fast.config import keys_of
 from mclrec_fast.errors import InputError
 from mclrec_fast.runs import checkpoint
 from tests import small_runs
 
 pytest.importorskip("optuna")
 Capture = pytest.CaptureFixture[str]
+SASREC = keys_of("sasrec")
 SPACE = ["--space", "learning_rate=1e-3..1e-2:log", "--space", "hidden_dropout=0.1,0.3"]
 
 
@@ -161,6 +163,28 @@ def test_folders_of_others(log: Path, tmp_path: Path, capsys: Capture) -> None:
     assert "is there and holds no search" in capsys.readouterr().err
     assert tune.main(["--model", "popularity", "--data", str(log), "--out", "x"]) == 2
     assert "popularity is not trained" in capsys.readouterr().err
+
+
+def test_the_same_from_python(log: Path, tmp_path: Path, capsys: Capture) -> None:
+    found = searched(capsys, arguments(log, tmp_path / "a", *SPACE, "--trials", "2"))
+    settings: dict[str, Any] = {k: v for k, v in small_runs.SETTINGS.items() if k in SASREC}
+    trials = tuning.tune(
+        Dataset.from_file(log),
+        "sasrec",
+        trials=2,
+        out=tmp_path / "b",
+        space={"learning_rate": "1e-3..1e-2:log", "hidden_dropout": [0.1, 0.3]},
+        verbose=False,
+        epochs=3,
+        threads=1,
+        **settings,
+    )
+    expected = [(trial["value"], trial["settings"]) for trial in found["trials"]]
+    assert [(trial.value, trial.settings) for trial in trials] == expected
+    best = tuning.best_of(trials)
+    assert best is not None and best.number == found["best"]
+    with pytest.raises(InputError, match="layers is fixed and searched"):
+        tuning.tune(Dataset.from_file(log), "sasrec", out=tmp_path, space={"layers": [1]}, layers=2)
 
 
 def test_without_optuna(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
