@@ -109,6 +109,9 @@ class Dataset:
         Raises:
             InputError: a column is missing or holds something else than ids or numbers.
         """
+        for key in ("user_col", "item_col", "time_col", "rating_col", "then_by"):
+            if options.get(key) is not None:  # pandas' columns may be called by numbers
+                options[key] = str(options[key])
         config = _with_options(DataConfig(), options)
         if config.data is not None or config.dataset is not None or config.more:
             raise InputError(

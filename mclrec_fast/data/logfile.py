@@ -11,8 +11,9 @@ from pathlib import Path
 from ..errors import InputError
 from . import reader
 from .columns import ColumnNames
+from .formats import detect_format
 from .frame import read_parquet
-from .layout import detect_format, find_layout
+from .layout import find_layout
 from .source import STDIN, SUFFIXES, Source
 from .table import Table, concatenate
 

@@ -151,9 +151,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: checkpoint version {metadata.get('version')}, this is version {VERSION}"
         )
     if metadata.get("digest") != digest(tensors, metadata["header"]):
-        raise InputError(
-            f"{path}: damaged: its digest is not that of its content; {_ANOTHER}"
-        )
+        raise InputError(f"{path}: damaged: its digest is not that of its content; {_ANOTHER}")
     try:
         header = json.loads(metadata["header"])
     except (ValueError, RecursionError):
