@@ -201,8 +201,9 @@ def test_an_output_directory_that_holds_a_run(log: Path, tmp_path: Path, capsys:
         torch.ones(3, 2, dtype=torch.complex64),
         torch.quantize_per_tensor(torch.ones(3, 2), 0.1, 0, torch.qint8),
         torch.ones(1).expand(1 << 34, 1),  # 64 GB in a file of a few bytes
+        torch.nested.nested_tensor([torch.ones(3, 2), torch.ones(1, 2)]),
     ],
-    ids=["sparse", "meta", "complex", "quantised", "of one number"],
+    ids=["sparse", "meta", "complex", "quantised", "of one number", "nested"],
 )
 def test_tensors_that_are_no_weights(tmp_path: Path, odd: torch.Tensor) -> None:
     path = tmp_path / "model.pth"

@@ -58,7 +58,7 @@ def verb(argv: Sequence[str] | None) -> None:
     given = cli.collect(arguments)
     names = names_of(arguments.runs)
     from .._outputs import write_file
-    from ..console import Console
+    from ..console import ESCAPED, Console
     from ..pictures import require_matplotlib
 
     if arguments.out is not None:
@@ -79,7 +79,7 @@ def verb(argv: Sequence[str] | None) -> None:
         except OSError as error:
             raise InputError(f"--out {arguments.out}: {error.strerror or error}") from None
         text = json.dumps(figures, indent=1, allow_nan=False, ensure_ascii=False)
-        write_file(arguments.out / "diagnosis.json", f"{text}\n".encode())
+        write_file(arguments.out / "diagnosis.json", f"{text}\n".encode("utf-8", ESCAPED))
         paths = [arguments.out / "diagnosis.json", *draw(runs, arguments.out)]
         console.line(f"written: {' '.join(map(str, paths))}")
     if arguments.json:

@@ -82,7 +82,8 @@ def _is_plain(tensor: "Tensor") -> bool:
     import torch
 
     return (
-        tensor.layout == torch.strided
+        not tensor.is_nested
+        and tensor.layout == torch.strided
         and tensor.device.type == "cpu"
         and not tensor.is_quantized
         and not tensor.is_complex()

@@ -92,15 +92,43 @@ def _part(count: int, whole: int) -> str:
     return f"{count} of {whole} ({count / max(whole, 1):.1%})"
 
 
-def notes_on_findings(log: InteractionLog, split: Split, found: Findings) -> list[str]:
-    """What the figures mean and what can be done."""
+def still_tied(table: Table) -> int:
+    """Rows that another row of their user ties with in time and in what breaks ties."""
+    keys = [key for key in (table.then, table.times, table.users) if key is not None]
+    order = np.lexsort(keys)
+    same = np.ones(max(len(order) - 1, 0), dtype=np.bool_)
+    for key in keys:
+        same &= key[order][1:] == key[order][:-1]
+    return int(np.count_nonzero(np.append(same, False) | np.append(False, same)))
+
+
+def _note_on_ties(log: InteractionLog, tied: int, then: str | None, left: int) -> str:
+    rows = (
+        f"ties: {_part(tied, log.n_interactions)} rows have the time of another row of their user"
+    )
+    lost = "the order is the file's, which may mean nothing"
+    if then is None:
+        return f"{rows}; among those {lost}: if another column knows better, name it with --then-by"
+    if not left:
+        return f"{rows}; column {then!r} orders them"
+    return f"{rows}; column {then!r} orders all but {left}; among those {lost}"
+
+
+def notes_on_findings(
+    log: InteractionLog, split: Split, found: Findings, then: str | None = None, left: int = 0
+) -> list[str]:
+    """What the figures mean and what can be done.
+
+    Args:
+        log: the log.
+        split: its samples.
+        found: the figures.
+        then: the column that breaks ties of the times, if there is one.
+        left: rows that are tied nevertheless.
+    """
     notes = []
     if found.tied_rows:
-        notes.append(
-            f"ties: {_part(found.tied_rows, log.n_interactions)} rows have the time of another row "
-            "of their user; among those the order is the file's, which may mean nothing: "
-            "if another column knows better, name it with --then-by"
-        )
+        notes.append(_note_on_ties(log, found.tied_rows, then, left))
     if found.duplicate_rows:
         notes.append(
             f"duplicates: {_part(found.duplicate_rows, log.n_interactions)} rows repeat the user, "
@@ -131,7 +159,7 @@ def notes_on_users(log: InteractionLog, split: Split, name_ids: bool) -> list[st
     for user in np.flatnonzero(log.lengths > _MANY * samples.size)[:5].tolist():
         first, last = np.searchsorted(samples.users, [user, user + 1]).tolist()
         if last - first > _MANY * samples.size:
-            who = f"user {log.user_ids[user]!r}" if name_ids else "one user"
+            who = f"user {log.user_ids[[user]].tolist()[0]!r}" if name_ids else "one user"
             notes.append(
                 f"{who} holds {_part(last - first, samples.size)} training samples; if it stands "
                 "for unknown users, take its rows out"

@@ -11,10 +11,15 @@ from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
 
-# Column names tried, in this order and whatever their case, when none is given.
-USER_NAMES = ("user_id", "user", "userid", "uid", "customer_id", "reviewer_id", "reviewerid")
+# Column names tried, in this order, when none is given; case, blanks, "_" and "-" do not count.
+USER_NAMES = (
+    "user_id", "user", "userid", "uid", "customer_id", "reviewer_id", "reviewerid", "visitor_id",
+    "member_id", "client_id", "account_id", "buyer_id", "customer", "session_id",
+)  # fmt: skip
 ITEM_NAMES = (
     "item_id", "item", "itemid", "iid", "movie_id", "movieid", "product_id", "parent_asin", "asin",
+    "article_id", "business_id", "book_id", "track_id", "song_id", "artist_id", "video_id",
+    "content_id", "news_id", "recipe_id", "game_id", "sku", "product", "article",
 )  # fmt: skip
 RATING_NAMES = ("rating", "ratings", "score", "stars", "overall")
 # Times: these whole names first (case, blanks, "_" and "-" do not count), then these last words.
@@ -144,8 +149,13 @@ def listed(names: Sequence[str]) -> str:
 
 def match_any(names: Sequence[str], wanted: Sequence[str]) -> int:
     """The number of the first of `wanted` that is a column, -1 for none."""
-    at = {name.lower(): i for i, name in reversed(list(enumerate(names)))}
-    return next((at[name] for name in wanted if name in at), -1)
+    at = {_plain(name): i for i, name in reversed(list(enumerate(names)))}
+    return next((at[_plain(name)] for name in wanted if _plain(name) in at), -1)
+
+
+def _plain(name: str) -> str:
+    """A name without what people write differently; one of nothing else stays as it is."""
+    return re.sub(r"[\s_.-]", "", name[:200]).lower() or name
 
 
 def by_name(names: Sequence[str], given: str) -> int:

@@ -109,6 +109,9 @@ class Dataset:
         Raises:
             InputError: a column is missing or holds something else than ids or numbers.
         """
+        for key in ("user_col", "item_col", "time_col", "rating_col", "then_by"):
+            if options.get(key) is not None:  # pandas' columns may be called by numbers
+                options[key] = str(options[key])
         config = _with_options(DataConfig(), options)
         if config.data is not None or config.dataset is not None or config.more:
             raise InputError(
@@ -137,6 +140,7 @@ class _Loaded:
     in_words: bool = False
     notes: tuple[str, ...] = ()
     recommended: dict[str, float] = field(default_factory=dict)
+    still_tied: int = 0
 
 
 def _with_options(config: DataConfig, options: Mapping[str, Any]) -> DataConfig:
@@ -315,7 +319,9 @@ def _origin(
         (
             *loaded.notes,
             *census.notes_on_times(span, loaded.in_words),
-            *census.notes_on_findings(log, parts, findings),
+            *census.notes_on_findings(
+                log, parts, findings, loaded.columns.get("then"), loaded.still_tied
+            ),
             *census.notes_on_users(log, parts, name_ids=config.user_ids),
         ),
     )
@@ -325,6 +331,8 @@ def _filtered_log(
     loaded: _Loaded, filters: Filters, threads: int
 ) -> tuple[InteractionLog, Removed]:
     removed = apply_filters(loaded.table, filters, loaded.source)
+    if loaded.table.then is not None:
+        loaded.still_tied = census.still_tied(loaded.table)
     csr = reader.group_rows(loaded.table, loaded.reader, threads)
     log = build_log(csr, loaded.table, loaded.sha256, loaded.source)
     return log if log.sha256 else replace(log, sha256=content_digest(log)), removed

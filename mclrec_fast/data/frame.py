@@ -5,6 +5,8 @@ integers stay integers, text stays text.
 """
 
 import datetime
+import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +41,7 @@ _UNIX = datetime.datetime(1970, 1, 1)
 _UTC_UNIX = _UNIX.replace(tzinfo=datetime.UTC)
 _DAY = 86400 * NANOSECONDS
 _DATE_TYPES = ("datetime", "timestamp", "date")
+_SPAN_TYPES = ("timedelta", "duration")
 
 
 @dataclass
@@ -66,16 +69,31 @@ def _labels(frame: Any) -> list[Any]:
         return list(frame)
     if isinstance(frame, np.ndarray) and frame.dtype.names:
         return list(frame.dtype.names)
+    hint = ""
+    if isinstance(frame, str | os.PathLike):
+        hint = "; Dataset.from_file reads files"
+    elif isinstance(frame, list | tuple) and frame and isinstance(frame[0], Mapping):
+        hint = "; pandas.DataFrame(records) makes one of records"
     raise InputError(
         f"a {type(frame).__name__} has no named columns, expected a dict of arrays, a pandas, "
-        "polars or pyarrow table, or a structured array"
+        f"polars or pyarrow table, or a structured array{hint}"
     )
+
+
+def _with_index(frame: Any) -> Any:
+    """A pandas table whose index has names, with that index as columns."""
+    names = getattr(getattr(frame, "index", None), "names", None)
+    if not hasattr(frame, "iloc") or not hasattr(frame, "columns") or names is None:
+        return frame
+    named = any(name is not None and name not in frame.columns for name in names)
+    return frame.reset_index() if named else frame
 
 
 class _Frame:
     """A frame-like object: the names of its columns, and the columns by number."""
 
     def __init__(self, frame: Any) -> None:
+        frame = _with_index(frame)
         self._frame = frame
         schema = getattr(frame, "collect_schema", None)
         self._lazy = callable(schema) and hasattr(frame, "collect")
@@ -100,7 +118,7 @@ class _Frame:
             dtype = str(self._schema[self._names[number]]).lower()
             if dtype.startswith(_DATE_TYPES):
                 return DATE
-            return NUMBER if dtype.startswith(("int", "uint", "float")) else OTHER
+            return NUMBER if dtype.startswith((*_SPAN_TYPES, "int", "uint", "float")) else OTHER
         return _kind(self.column(number))
 
 
@@ -108,6 +126,8 @@ def _kind(column: Any) -> str:
     dtype = str(getattr(column, "dtype", getattr(column, "type", ""))).lower()
     if dtype.startswith(_DATE_TYPES):
         return DATE
+    if dtype.startswith(_SPAN_TYPES):
+        return NUMBER
     values = [value for value in _first_values(column) if value is not None]
     return _kind_of_values(values) if values else OTHER
 
@@ -169,7 +189,13 @@ def _values(name: str, column: Any) -> NDArray[Any]:
     convert = getattr(column, "to_numpy", None)
     if convert is not None and hasattr(column, "iloc") and getattr(dtype, "tz", None) is not None:
         return np.asarray(convert(dtype=f"datetime64[{getattr(dtype, 'unit', 'ns')}]"))
-    values = np.asarray(column if convert is None else convert())
+    try:
+        values = np.asarray(column if convert is None else convert())
+    except Exception as error:  # each library has errors of its own
+        raise InputError(
+            f"column {name!r} of type {dtype} cannot become an array ({error}); cast it to "
+            "integers, text or times first"
+        ) from None
     if values.ndim != 1:
         raise InputError(f"column {name!r} has {values.ndim} dimensions, expected 1")
     return values
@@ -228,14 +254,20 @@ def _code_ids(
         raise InputError(
             f"column {name!r}, row 0: type {values.dtype}, expected ids as integers or text{hint}"
         )
-    listed = values.tolist()
+    listed = [_plain_id(value) for value in values.tolist()]
     if listed and _is_integer(listed[0]):
-        _refuse(name, _bad(listed, _is_integer), values, "an integer, as in row 0")
+        mixed = "an integer, as in row 0; where text is meant, make all of them text"
+        _refuse(name, _bad(listed, _is_integer), values, mixed)
         try:
             return _code(np.array(listed, dtype=np.int64))
         except OverflowError:
             raise InputError(f"column {name!r} has an integer beyond 64 bits") from None
-    _refuse(name, _bad(listed, _is_text), values, "an id (an integer or non-empty text)")
+    hint = "an id (an integer or non-empty text)"
+    if listed and isinstance(listed[0], bytes):
+        hint += "; decode the bytes, or cast the column to a string"
+    elif any(map(_is_integer, listed)):
+        hint += ", all of one kind; make all of them text"
+    _refuse(name, _bad(listed, _is_text), values, hint)
     codes, ids = _code_text(listed)
     for value in ids.tolist():
         try:
@@ -243,6 +275,13 @@ def _code_ids(
         except UnicodeEncodeError:
             raise InputError(f"column {name!r}: {value!r} is not valid text") from None
     return codes, ids
+
+
+def _plain_id(value: Any) -> Any:
+    """Decimals that hold integers as these (what databases export), UUIDs as their text."""
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    return str(value) if isinstance(value, uuid.UUID) else value
 
 
 def _whole_numbers(name: str, values: NDArray[Any], notes: list[str]) -> NDArray[np.int64]:
@@ -319,6 +358,9 @@ def _numbers(name: str, values: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     if values.dtype.kind == "M":
         return _from_dates(name, values)
     in_words = False
+    if values.dtype.kind == "m":  # times since some beginning
+        _refuse(name, np.isnat(values), values, "a time")
+        values = values.astype(np.int64)
     if values.dtype.kind in "OUT":
         values = values.astype(object)
         first = values[0] if len(values) else 0

@@ -50,8 +50,8 @@ def appended(table: Table, more: Table, source: str) -> tuple[Table, int]:
     if len(kinds) == 2 and not np.isin(both.items[first:], both.items[:first]).any():
         raise InputError(
             f"{source}: none of its items is in the log before it, and one's ids are integers, the "
-            f"other's text ({more.item_ids[0]!r}, {table.item_ids[0]!r}): are the ids written "
-            "alike, and is the item column the right one?"
+            f"other's text ({more.item_ids.tolist()[0]!r}, {table.item_ids.tolist()[0]!r}): are "
+            "the ids written alike, and is the item column the right one?"
         )
     if both.times is None:
         if _begins_alike(both, first):

@@ -26,25 +26,21 @@ from .columns import (
     pick_columns,
 )
 from .fields import split_line
-from .source import BOM, HEAD_BYTES, Source
+from .formats import (
+    BLANKS,
+    FORMATS,
+    LOOK_ROWS,
+    SEPARATOR_LINE,
+    Lines,
+    detect_format,
+    first_lines,
+    pick_delimiter,
+)
+from .kinds import refuse_other_text
+from .source import Source
 from .times import is_date
 
-FORMATS = ("auto", "text", "inter", "csv", "tsv", "movielens", "parquet")
-
 _TYPES = ("token", "token_seq", "float", "float_seq")
-_TYPED = re.compile(r"^[^\s:]+:(?:token|float)(?:_seq)?$")
-_EXTENSIONS = {
-    ".inter": "inter",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-}
-_SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?[ \t]*\r?')
-_SEPARATORS = (",", "\t", ";", "|", "::")
-BLANKS = " "
-_LOOK_LINES = 1000
-_LOOK_ROWS = 20
 _LOOK_CELLS = 1 << 16
 
 
@@ -88,42 +84,6 @@ class Layout:
         return {part: self.names[column] for part, column in parts.items() if column >= 0}
 
 
-@dataclass(frozen=True)
-class _Lines:
-    """The first lines of a file: their numbers start at `first`, their bytes at `offset`."""
-
-    name: str
-    lines: list[bytes]
-    offset: int
-    first: int
-
-    @property
-    def place(self) -> str:
-        return f"{self.name}:{self.first}"
-
-    def after(self, count: int, head: bytes) -> tuple[int, int]:
-        """The offset and the number of the line `count` lines on."""
-        at = self.offset
-        for _ in range(count):
-            newline = head.find(b"\n", at)
-            at = len(head) if newline < 0 else newline + 1
-        return at, self.first + count
-
-
-def _first_lines(source: Source, skip_blank: bool) -> _Lines:
-    """The first lines without their ends, after a byte-order mark and, for tables, blank lines."""
-    head = source.head()
-    offset, first = (len(BOM) if head.startswith(BOM) else 0), 1
-    if skip_blank:
-        while found := re.compile(rb"[ \t]*\r?\n").match(head, offset):
-            offset, first = found.end(), first + 1
-    lines = head[offset:].split(b"\n", _LOOK_LINES)
-    cut_off = len(lines) > _LOOK_LINES or len(head) >= HEAD_BYTES
-    if len(lines) > 1 and (cut_off or not lines[-1]):
-        lines.pop()
-    return _Lines(source.name, [line.removesuffix(b"\r") for line in lines], offset, first)
-
-
 def _text_of(place: str, line: bytes) -> str:
     if b"\0" in line:
         raise InputError(f"{place}: a NUL byte in the header, expected UTF-8 text")
@@ -145,61 +105,8 @@ def _header_fields(place: str, text: str, delimiter: str, quotes: bool) -> list[
     return [field.decode("utf-8") for field in fields]
 
 
-def _pick_delimiter(lines: Sequence[bytes]) -> str:
-    """The separator that all the first lines have alike, else the one the first has most of."""
-    some = [line for line in lines[:_LOOK_ROWS] if line.strip()]
-    if not some:
-        return ","
-
-    def score(separator: str) -> tuple[bool, int]:
-        counts = [line.count(separator.encode()) for line in some]
-        return len(set(counts)) == 1 and counts[0] > 0, counts[0]
-
-    best = max(_SEPARATORS, key=score)
-    if score(best)[1]:
-        return best
-    return BLANKS if len(some[0].split()) > 1 else ","
-
-
 def _is_data(field: str) -> bool:
     return is_number(field) or is_date(field)
-
-
-def detect_format(source: Source | Path, columns: ColumnNames) -> str:
-    """The format of a file, by its extension, else by its first lines."""
-    source = source if isinstance(source, Source) else Source(source)
-    name = Path(source.format_name)
-    by_suffix = "movielens" if name.name == "u.data" else _EXTENSIONS.get(name.suffix.lower())
-    if by_suffix:
-        return by_suffix
-    if source.head().startswith(b"PAR1"):
-        return "parquet"
-    looked = _first_lines(source, skip_blank=True)
-    first = looked.lines[0]
-    if b"\0" in first:
-        return "text"
-    text = first.decode("utf-8", "replace")
-    if any(_TYPED.match(field) for field in text.split("\t")):
-        return "inter"
-    if columns.hard().given() or _SEPARATOR_LINE.fullmatch(first):
-        return "csv"
-    delimiter = _pick_delimiter(looked.lines)
-    fields = [field.strip(' \t"') for field in text.split(None if delimiter == " " else delimiter)]
-    if columns.user in fields or columns.item in fields:
-        return "csv"
-    if match_any(fields, USER_NAMES) >= 0 and match_any(fields, ITEM_NAMES) >= 0:
-        return "csv"
-    one_token = len(text.split()) == 1 and len(fields) > 1
-    return "csv" if one_token or _is_blank_table(looked.lines) else "text"
-
-
-def _is_blank_table(lines: Sequence[bytes]) -> bool:
-    """Rows of one width in which a user comes again, which one line per user never has."""
-    rows = [line.split() for line in lines]
-    rows = [row for row in rows if row]
-    if len(rows) < 2 or len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
-        return False
-    return len({row[0] for row in rows}) < len(rows)
 
 
 def _inter_names(path: str, text: str) -> tuple[list[str], dict[str, str]]:
@@ -222,7 +129,7 @@ class _Rows:
 
     def __init__(self, lines: Sequence[bytes], width: int, delimiter: str, quotes: bool) -> None:
         self._rows: list[list[str]] = []
-        most = min(_LOOK_ROWS, max(1, _LOOK_CELLS // max(width, 1)))
+        most = min(LOOK_ROWS, max(1, _LOOK_CELLS // max(width, 1)))
         for line in lines:
             if len(self._rows) == most:
                 break
@@ -256,7 +163,7 @@ class _Rows:
 
 def _table(
     format: str,
-    looked: _Lines,
+    looked: Lines,
     head: bytes,
     skipped: int,
     names: Sequence[str],
@@ -288,7 +195,7 @@ def _table(
 
 
 def _inter_layout(source: Source, columns: ColumnNames, need_rating: bool) -> Layout:
-    looked = _first_lines(source, skip_blank=True)
+    looked = first_lines(source, skip_blank=True)
     names, types = _inter_names(looked.place, _text_of(looked.place, looked.lines[0]))
     rows = _Rows(looked.lines[1:], len(names), "\t", False)
     picked = pick_columns(looked.place, names, columns, need_rating, rows.kind)
@@ -416,8 +323,8 @@ def _example(rows: _Rows, width: int) -> list[str]:
 
 
 def _csv_layout(source: Source, format: str, columns: ColumnNames, need_rating: bool) -> Layout:
-    looked = _first_lines(source, skip_blank=True)
-    said = _SEPARATOR_LINE.fullmatch(looked.lines[0]) if format == "csv" else None
+    looked = first_lines(source, skip_blank=True)
+    said = SEPARATOR_LINE.fullmatch(looked.lines[0]) if format == "csv" else None
     skipped = 0 if said is None else 1
     lines = looked.lines[skipped:] or [b""]
     place = f"{source.name}:{looked.first + skipped}"
@@ -425,7 +332,7 @@ def _csv_layout(source: Source, format: str, columns: ColumnNames, need_rating: 
     if said is not None:
         delimiter = said[1].decode("latin-1")
     else:
-        delimiter = "\t" if format == "tsv" else _pick_delimiter(lines)
+        delimiter = "\t" if format == "tsv" else pick_delimiter(lines)
     quotes = delimiter != "::"
     fields = _header_fields(place, text, delimiter, quotes)
     rows = _Rows(lines, len(fields), delimiter, quotes)
@@ -449,7 +356,7 @@ def _csv_layout(source: Source, format: str, columns: ColumnNames, need_rating: 
 
 
 def _movielens_layout(source: Source, columns: ColumnNames, need_rating: bool) -> Layout:
-    looked = _first_lines(source, skip_blank=False)
+    looked = first_lines(source, skip_blank=False)
     return Layout(
         "movielens",
         "table",
@@ -484,6 +391,7 @@ def find_layout(
         close = difflib.get_close_matches(format, FORMATS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise InputError(f"unknown format {format!r}, expected one of {', '.join(FORMATS)}{hint}")
+    refuse_other_text(source.name, source.head())
     format = detect_format(source, columns) if format == "auto" else format
     if format == "inter":
         return _inter_layout(source, columns, need_rating)
@@ -498,4 +406,4 @@ def find_layout(
     if need_rating and "rating" not in columns.soft:
         raise InputError(f"{source.name}: --min-rating needs ratings, and the text format has none")
     said = (NO_RATINGS,) if need_rating else ()
-    return Layout("text", "text", offset=_first_lines(source, False).offset, warnings=said)
+    return Layout("text", "text", offset=first_lines(source, False).offset, warnings=said)

@@ -11,8 +11,9 @@ from pathlib import Path
 from ..errors import InputError
 from . import reader
 from .columns import ColumnNames
+from .formats import detect_format
 from .frame import read_parquet
-from .layout import detect_format, find_layout
+from .layout import find_layout
 from .source import STDIN, SUFFIXES, Source
 from .table import Table, concatenate
 
@@ -146,7 +147,7 @@ def _read_folder(folder: Path, request: Request) -> Rows:
             raise InputError(
                 f"{path}: one line per user, which a folder of parts cannot hold; name one file"
             )
-        if read and (rows.columns, rows.in_words) != (read[0].columns, read[0].in_words):
+        if read and not _alike(rows, read[0], request.columns):
             raise InputError(
                 f"{path}: its columns are {_columns(rows)}, but those of {parts[0]} are "
                 f"{_columns(read[0])}; name them with --user-col, --item-col and --time-col"
@@ -159,6 +160,20 @@ def _read_folder(folder: Path, request: Request) -> Rows:
     whole.sha256 = digest.hexdigest()
     whole.notes.append(f"{len(parts)} files, read in the order of their names")
     return whole
+
+
+def _alike(rows: Rows, first: Rows, columns: ColumnNames) -> bool:
+    """Whether two parts hold the same; columns that were counted may be called anything."""
+    chosen = {part for part in first.columns if getattr(columns, part) is not None}
+    usual = [
+        {part: name for part, name in of.columns.items() if part not in chosen}
+        for of in (rows, first)
+    ]
+    return (
+        rows.columns.keys() == first.columns.keys()
+        and usual[0] == usual[1]
+        and rows.in_words == first.in_words
+    )
 
 
 def _columns(rows: Rows) -> str:

@@ -4,6 +4,7 @@ Both readers report problems as the same records (problems.py), and this file al
 text, so their messages cannot differ.
 """
 
+import re
 from collections.abc import Sequence
 
 from ..errors import InputError
@@ -95,6 +96,13 @@ def _remedy(problems: Sequence[Problem], layout: Layout) -> str:
             "all of a column alike. Convert them, name another column with --time-col, or keep the "
             "order of the file with --ignore-times."
         )
+    if {(p.code, p.number) for p in problems} == {(codes.FIELD_COUNT, layout.columns + 1)}:
+        return (
+            "\nThe rows have one field more than the first line names: add a name to that line, in "
+            "front if the first field is the one without."
+        )
+    if any(re.fullmatch(rb"-?[0-9]+,[0-9]+", p.detail) for p in problems):
+        return "\nNumbers are written with a decimal point (4.5, not 4,5)."
     if any(p.code == codes.EMPTY for p in problems):
         return "\nRows without an id cannot be told apart from others: take them out of the file."
     return ""

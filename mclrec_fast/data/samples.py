@@ -98,7 +98,10 @@ def _first_at_or_after(log: InteractionLog, cut: float) -> NDArray[np.int64]:
 
 def _temporal(log: InteractionLog, valid_fraction: float, test_fraction: float) -> Split:
     if log.times is None:
-        raise InputError(f"{log.source}: --holdout temporal needs times, and there are none")
+        raise InputError(
+            f"{log.source}: --holdout temporal needs times, and there are none: name their column "
+            "with --time-col, or take --holdout leave-one-out"
+        )
     for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
         if not 0 < value < 1:
             raise InputError(f"{name} is {value}, expected a number between 0 and 1")

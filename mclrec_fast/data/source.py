@@ -9,6 +9,7 @@ import codecs
 import difflib
 import hashlib
 import importlib
+import lzma
 import os
 import stat
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 from .. import bars
 from ..errors import InputError
+from .kinds import refuse_binary
 
 STDIN = "-"
 BOM = b"\xef\xbb\xbf"
@@ -28,8 +30,13 @@ _BLOCK = 1 << 20
 HEAD_BYTES = 1 << 16  # bytes looked at, more where the first lines are longer
 _MAX_HEAD = 1 << 28
 _ZSTD_REMEDY = 'pip install pyarrow (or "mclrec_fast[parquet]"), or unpack the file first'
-SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".zstd": "zstd"}
-_MAGIC = ((b"\x1f\x8b", "gzip"), (b"BZh", "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd"))
+SUFFIXES = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd", ".zstd": "zstd"}
+_MAGIC = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+)
 
 
 def open_check(path: Path) -> int:
@@ -104,16 +111,19 @@ class _Inflate:
         return self._finished
 
 
-class _Bunzip:
-    """bzip2, stream after stream."""
+class _ByBlocks:
+    """bzip2 or xz, stream after stream."""
 
-    def __init__(self) -> None:
-        self._decompressor = bz2.BZ2Decompressor()
+    def __init__(self, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._new = new
+        self._decompressor = new()
 
     def feed(self, raw: bytes) -> Iterator[bytes]:
         while raw or not (self._decompressor.needs_input or self._decompressor.eof):
             if self._decompressor.eof:
-                self._decompressor = bz2.BZ2Decompressor()
+                if not raw.strip(b"\0"):  # padding after a stream
+                    return
+                self._decompressor = self._new()
             yield self._decompressor.decompress(raw, _BLOCK)
             raw = self._decompressor.unused_data if self._decompressor.eof else b""
 
@@ -121,7 +131,7 @@ class _Bunzip:
         return self._decompressor.eof
 
 
-def _feed(raw: Iterator[bytes], decompressor: _Inflate | _Bunzip) -> Iterator[bytes]:
+def _feed(raw: Iterator[bytes], decompressor: _Inflate | _ByBlocks) -> Iterator[bytes]:
     for block in raw:
         yield from decompressor.feed(block)
     if not decompressor.complete():
@@ -194,7 +204,7 @@ class Source:
     Attributes:
         name: what messages call it.
         path: where it lies; None for standard input.
-        compression: "", "gzip", "bzip2" or "zstd".
+        compression: "", "gzip", "bzip2", "xz" or "zstd".
         plain: a regular file that is UTF-8 or binary as it lies: it may be read by its path.
         size: bytes as it lies; None where that is not known before the end.
         came: bytes read so far, as they lie.
@@ -223,8 +233,7 @@ class Source:
             first += more
         if not first:
             raise InputError(f"{self.name}: nothing came, expected interactions")
-        if first.startswith(b"PK\x03\x04"):
-            raise InputError(f"{self.name}: the file is a zip archive; unpack it first")
+        refuse_binary(self.name, first, "" if self.path is None else self.path.suffix)
         self.compression = next((kind for magic, kind in _MAGIC if first.startswith(magic)), "")
         utf16 = first.startswith((b"\xff\xfe", b"\xfe\xff"))
         self.plain = regular and not self.compression and not utf16
@@ -269,7 +278,9 @@ class Source:
         if self.compression == "gzip":
             return _feed(raw, _Inflate())
         if self.compression == "bzip2":
-            return _feed(raw, _Bunzip())
+            return _feed(raw, _ByBlocks(bz2.BZ2Decompressor))
+        if self.compression == "xz":
+            return _feed(raw, _ByBlocks(lambda: lzma.LZMADecompressor(memlimit=_MAX_HEAD)))
         if self.compression == "zstd":
             return _unzstd(raw, self.name)
         return _from_utf16(raw) if utf16 else raw
@@ -283,7 +294,7 @@ class Source:
                 yield block
         except UnicodeDecodeError as error:
             raise InputError(f"{self.name}: damaged UTF-16 text ({error.reason})") from None
-        except (zlib.error, EOFError, OSError, ValueError) as error:
+        except (zlib.error, lzma.LZMAError, EOFError, OSError, ValueError) as error:
             raise InputError(
                 f"{self.name}: damaged {self.compression or 'input'} after {came} bytes of text "
                 f"({error}); fetch it or compress it again"

@@ -21,9 +21,10 @@ from .build import apply_filters, build_log
 from .columns import USER_NAMES, ColumnNames, find_column, match_any
 from .dataset import filters_of, refuse_idle_options, request_of
 from .fields import is_canonical
+from .formats import detect_format
 from .frame import code_ids, frame_rows, open_parquet, parquet_columns
 from .ids import as_objects, external_id
-from .layout import Layout, detect_format, find_layout
+from .layout import Layout, find_layout
 from .log import InteractionLog
 from .logfile import Request
 from .numpy_reader import larger, whole_lines

@@ -11,7 +11,7 @@ from typing import Any
 
 from .._outputs import write_file
 from ..comparison import LEVEL, RESAMPLES, cells_of
-from ..console import Console
+from ..console import ESCAPED, Console
 from ..data import Dataset
 from ..metrics import PROTOCOLS
 from ..runs.directory import RESULT, read_json
@@ -51,7 +51,7 @@ def write(
         f"{name}-runs.csv": _csv(_run_rows(runs, out)),
     }
     for file, text in files.items():
-        write_file(out / file, text.encode())
+        write_file(out / file, text.encode("utf-8", ESCAPED))
     return [out / file for file in files]
 
 

@@ -26,6 +26,8 @@ from .directory import write_atomically
 
 FORMAT = "mclrec_fast"
 VERSION = 2
+_ANOTHER = "use another copy of the file"
+_COUNTS = ("epoch", "batch", "step", "stale", "best_epoch", "best_step")
 
 
 @dataclass
@@ -149,10 +151,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path}: checkpoint version {metadata.get('version')}, this is version {VERSION}"
         )
     if metadata.get("digest") != digest(tensors, metadata["header"]):
-        raise InputError(
-            f"{path}: damaged: its digest is not that of its content; use another copy of the file"
-        )
-    header: dict[str, Any] = json.loads(metadata["header"])
+        raise InputError(f"{path}: damaged: its digest is not that of its content; {_ANOTHER}")
+    try:
+        header = json.loads(metadata["header"])
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: damaged: its header is no JSON object; {_ANOTHER}")
     return tensors, header
 
 
@@ -206,12 +211,40 @@ def load_state(path: Path) -> State:
     tensors, header = read(path)
     if "progress" not in header:
         raise InputError(f"{path}: holds weights, not the state of a run")
-    return State(
-        model=unpack(header["model"], tensors),
-        optimizers=unpack(header["optimizers"], tensors),
-        best=unpack(header["best"], tensors),
-        progress=Progress(**header["progress"]),
-        run=header["run"],
+    try:
+        state = State(
+            model=unpack(header["model"], tensors),
+            optimizers=unpack(header["optimizers"], tensors),
+            best=unpack(header["best"], tensors),
+            progress=Progress(**header["progress"]),
+            run=header["run"],
+        )
+        weights = [*state.model.values(), *({} if state.best is None else state.best).values()]
+        whole = all(isinstance(weight, Tensor) for weight in weights)
+        whole = whole and header["progress"].keys() == dataclasses.asdict(Progress()).keys()
+        whole = whole and isinstance(state.optimizers, dict) and _is_whole(state.progress)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path}: damaged: not the state of a run; {_ANOTHER}")
+    return state
+
+
+def _is_whole(progress: Progress) -> bool:
+    """Whether every field is what its type says."""
+    counts = [getattr(progress, name) for name in _COUNTS]
+    sums = [progress.seconds, *progress.losses.values()]
+    if progress.best_value is not None:
+        sums.append(progress.best_value)
+    return (
+        all(type(count) is int and 0 <= count < 2**63 for count in counts)
+        and all(type(value) in (int, float) and abs(value) < 1e300 for value in sums)
+        and isinstance(progress.history, list)
+        and all(
+            isinstance(record, dict)
+            and all(type(record.get(name)) in (int, float) for name in ("seconds", "samples"))
+            for record in progress.history
+        )
     )
 
 

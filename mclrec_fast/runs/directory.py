@@ -216,7 +216,7 @@ class RunDirectory:
             writer = csv.DictWriter(table, names, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        write_atomically(self.path / METRICS_TABLE, table.getvalue().encode())
+        write_atomically(self.path / METRICS_TABLE, table.getvalue().encode("utf-8", ESCAPED))
 
 
 def _whole(path: str | None) -> str | None:

@@ -113,6 +113,8 @@ def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedR
             f"{path / BEST}: the weights of another run, not of what {CONFIG} and {DATA} name; "
             "were the run's files changed?"
         )
+    if not all(type(header.get(name)) is int for name in ("epoch", "step")):
+        raise InputError(f"{path / BEST}: damaged: its header has no epoch and step")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise InputError(f"{path / BEST}: holds weights that are not finite")
     place = torch.device(device)

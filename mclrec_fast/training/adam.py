@@ -92,4 +92,6 @@ class Adam:
         self.steps.copy_(state["steps"])
         for kept, saved in ((self.first, state["first"]), (self.second, state["second"])):
             for mine, other in zip(kept, saved, strict=True):
+                if mine.shape != torch.as_tensor(other).shape:
+                    raise ValueError(f"means of another shape, expected {list(mine.shape)}")
                 mine.copy_(other)

@@ -467,7 +467,13 @@ def _take_best(training: Training) -> None:
 def _restore(training: Training, state: checkpoint.State) -> None:
     """Puts a run back to where its state says, and its best weights with it."""
     checkpoint.load_weights(training.model, state.model, "the run's state")
-    training.step.load_state_dict(state.optimizers)
+    try:
+        training.step.load_state_dict(state.optimizers)
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError):
+        raise InputError(
+            "the run's state: its optimizers are not those of this configuration; use another copy "
+            "of the file"
+        ) from None
     progress = state.progress
     if state.best is not None:
         training.save_best(progress, state.best)

@@ -61,7 +61,7 @@ def test_event_time(which: str) -> None:
 
 
 def test_t_dat(which: str) -> None:
-    data = load("t_dat.csv", which, user_col="customer_id", item_col="article_id")
+    data = load("t_dat.csv", which)
     assert data.card.columns["time"] == "t_dat"
     assert data.card.times == "column 't_dat', 2020-09-13 to 2020-10-12 (UTC)"
     found = sequences(data, lambda u: int(u, 16), lambda i: int(i) - 100000)
@@ -76,7 +76,7 @@ def test_t_dat(which: str) -> None:
 
 
 def test_iso_times(which: str) -> None:
-    data = load("iso_times.csv", which, item_col="video_id")
+    data = load("iso_times.csv", which)
     with (CASES / "iso_times.csv").open() as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["time"])
     found: dict[int, list[int]] = {}
