@@ -113,7 +113,8 @@ __attribute__((noinline)) void mix_rows(const T* weight, MixSteps step, int64_t 
 
 // Scores [keys][kLanes] of the queries first, first + 1, ... to exponentials in place, and what
 // makes them probabilities: 1 / their sum. 0 where the key is later than the query or not visible,
-// and everywhere for a query without a visible key.
+// and everywhere for a query without a visible key. NaN reaches a query's probabilities at all
+// keys.
 template <class T>
 MCLREC_INLINE Vec<T> softmax_lanes(const AttentionHead<T>& head, int64_t first, int64_t keys,
                                    T* p) {
@@ -145,7 +146,14 @@ MCLREC_INLINE Vec<T> softmax_lanes(const AttentionHead<T>& head, int64_t first, 
     store(p + other * kL, e[1]);
     sum += e[1];
   }
-  return keep_where<T>(sum != Vec<T>{}, T(1) / sum);
+  IntVec<T> counts = sum != Vec<T>{};
+  if (lane_bits<T>(counts) == lane_bits<T>(first_lanes<T>(kL))) return T(1) / sum;
+  for (int64_t j = 0; j < keys; ++j) {
+    if (head.visible == nullptr || head.visible[j] != 0) {
+      counts |= query >= static_cast<Integer>(j);  // all its scores are -infinity: 0 / 0
+    }
+  }
+  return keep_where<T>(counts, T(1) / sum);
 }
 
 // visit(j, kept) for each key; `kept` has all ones in the lanes whose query keeps it.

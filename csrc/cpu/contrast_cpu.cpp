@@ -4,6 +4,7 @@
 #include "contrast_cpu.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mclrec {
 namespace {
@@ -46,6 +47,22 @@ SimilarityProblem<T> cl1_problem(const ContrastParams<T>& params) {
   return problem;
 }
 
+// What the losses of one row are: 0, or NaN.
+template <class T>
+T one_row_cl1(const ContrastParams<T>& params) {
+  if (!params.cl1) return 0;
+  return one_row_loss(params.views[kH1], params.views[kH2], params.hidden, params.cosine);
+}
+
+template <class T>
+T one_row_losses(const ContrastParams<T>& params) {
+  T sum = 0;
+  for (const auto& [u, v] : {std::pair{kZ1, kZ2}, std::pair{kH1, kZ2}, std::pair{kH2, kZ1}}) {
+    sum += one_row_loss(params.views[u], params.views[v], params.hidden, false);
+  }
+  return sum;
+}
+
 }  // namespace
 
 template <class T>
@@ -60,7 +77,11 @@ template <class T>
 void contrast_forward(const ContrastParams<T>& params, const ContrastLosses<T>& losses, T* values,
                       int32_t* indices) {
   *losses.cl1 = *losses.cl2 = *losses.regulariser = T(0);
-  if (params.batch == 1) return;
+  if (params.batch == 1) {
+    *losses.cl2 = *losses.regulariser = one_row_losses(params);
+    *losses.cl1 = one_row_cl1(params);
+    return;
+  }
   const SimilarityProblem<T> problem = main_problem(params);
   const SimilarityLosses found = similarity_forward(problem, values, indices);
   *losses.cl1 = static_cast<T>(found.contrast[kCl1]);
@@ -77,8 +98,9 @@ template <class T>
 void contrast_backward(const ContrastParams<T>& params, const T* values, const int32_t* indices,
                        const ContrastGradients<T>& gradients) {
   if (params.batch == 1) {
+    const T zero = one_row_losses(params) + one_row_cl1(params);
     for (T* view : gradients.views) {
-      if (view != nullptr) std::fill(view, view + params.hidden, T(0));
+      if (view != nullptr) std::fill(view, view + params.hidden, zero);
     }
     return;
   }

@@ -45,7 +45,10 @@ MCLREC_INLINE void softmax_row(const int32_t* items, int64_t n, T scale, T* p) {
     sum += e;
   }
   const T total = lane_sum<T>(sum);
-  const Vec<T> inverse = broadcast(total == T(0) ? T(0) : T(1) / total);
+  // 0 where nothing is visible; where all that is has a score of -infinity, 0 / 0 as ever.
+  const bool some =
+      total != T(0) || std::any_of(items, items + n, [](int32_t i) { return i != 0; });
+  const Vec<T> inverse = broadcast(some ? T(1) / total : T(0));
   for (int64_t j = 0; j < n; j += kL) store(p + j, load(p + j) * inverse);
 }
 
@@ -56,6 +59,7 @@ struct LastAttention {
   const int32_t* items;  // [n]
   const T* x;            // [n][hidden_row]
   const T* absorbed;     // [H][hidden_row]
+  const T* key_bias;     // [H][head_row]
   const uint32_t* bits;  // dropout bits
   const int64_t* start;  // [H] where each head's bits begin; null = no dropout
   T* p;                  // scratch [2 H][padded(n)]
@@ -79,11 +83,18 @@ void last_attention_row(const EncodeCall<T>& call, const LastAttention<T>& last)
     T* head = p + h * row;
     row_products(last.absorbed + h * stride, last.x, stride, n, padded(layout.hidden, kLanes<T>),
                  head);
-    softmax_row(last.items, n, scale, head);
+    // q . b_k is the same for all keys and left out, but for making NaN of what is not finite.
+    T zero = 0;
+    for (int64_t e = 0; e < layout.head_row; ++e) {
+      const T bias = last.key_bias[h * layout.head_row + e];
+      zero += bias - bias;
+    }
+    softmax_row(last.items, n, scale + zero, head);
     T sum = 0;
     for (int64_t j = 0; j < n; ++j) {
       const bool keep = start == nullptr || ((bits[start[h] + j / 32] >> (j % 32)) & 1u) != 0;
-      probabilities[j * layout.heads + h] = keep ? head[j] : -head[j];
+      const T size = std::abs(head[j]);  // the sign of a NaN says nothing
+      probabilities[j * layout.heads + h] = keep ? size : -size;
       if (start != nullptr) head[j] = keep ? head[j] * keep_scale : T(0);
       sum += head[j];
     }
@@ -136,6 +147,7 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
          .items = call.batch.items + call.batch.offsets[plan.sequence(row)],
          .x = x + token * stride,
          .absorbed = arrays.absorbed + r * layout.absorbed_row,
+         .key_bias = vectors.qkv_bias + attention_row,
          .bits = block.bits.memory,
          .start = call.dropout.attention.active() ? block.bits.start + r * layout.heads : nullptr,
          .p = block.attention,

@@ -1,7 +1,8 @@
 // The last layer backward (see encode_last.inl): with g = d loss / d context_h,
 //   d w_h = W_v,h^T g, d p_j = d w_h . x_j + g . b_v,h, d x_j += p_j d w_h + d s_j u_h,
 //   d u_h = sum_j d s_j x_j, d q_h = W_k,h d u_h, d W_k,h = q_h d u_h^T, d W_v,h = g w_h^T.
-// The gradient of the key bias is 0: it adds the same to every score of a row.
+// The gradient of the key bias is 0: it adds the same to every score of a row. It is NaN where the
+// query's is not finite.
 // No #include and no namespace here: see encode_cpu.cpp.
 
 // One row of last_attention_row, and its gradients.
@@ -139,6 +140,9 @@ void last_queries_backward(const EncodeCall<T>& call, bool first_block, int64_t 
                          {.rows = layout.attention, .cols = layout.hidden, .depth = rows},
                          {gradients.qkv, stride});
   add_column_sums(rows, layout.attention, grad_query, row, gradients.qkv_bias);
+  for (int64_t c = 0; c < layout.attention; ++c) {
+    gradients.qkv_bias[row + c] += gradients.qkv_bias[c] - gradients.qkv_bias[c];
+  }
   multiply_panels<TileStart::kAdd, T>(
       {grad_query, row}, panels.query,
       {.rows = rows, .cols = layout.hidden, .depth = layout.attention},

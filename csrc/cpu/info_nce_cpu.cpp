@@ -31,15 +31,16 @@ template <class T>
 void info_nce_forward(const InfoNceParams<T>& params, T* loss, T* saved) {
   *loss = params.batch > 1
               ? static_cast<T>(similarity_forward(problem_of(params), saved, nullptr).contrast[0])
-              : T(0);
+              : one_row_loss(params.views[0], params.views[1], params.hidden, params.cosine);
 }
 
 template <class T>
 void info_nce_backward(const InfoNceParams<T>& params, const T* saved,
                        const InfoNceGradients<T>& gradients) {
   if (params.batch == 1) {
+    const T zero = one_row_loss(params.views[0], params.views[1], params.hidden, params.cosine);
     for (T* view : gradients.views) {
-      if (view != nullptr) std::fill_n(view, params.hidden, T(0));
+      if (view != nullptr) std::fill_n(view, params.hidden, zero);
     }
     return;
   }

@@ -14,6 +14,9 @@ constexpr int64_t kMaxBlocks = 32;
 constexpr int64_t kStoreBytes = int64_t{64} << 20;
 template <class T>
 constexpr T kLog2e = T(1.44269504088896340736);
+// Beyond this size of a row's largest logit its product with 1 / ln 2 is rounded by powers of two.
+template <class T>
+constexpr T kHuge = sizeof(T) == 4 ? T(1 << 29) : T(int64_t{1} << 58);
 
 // One chunk of at most kMaxRows rows against all items: R rows, D' and R' are D
 // and R rounded up to whole register tiles of kCols columns.
@@ -28,8 +31,12 @@ struct Chunk {
   const int64_t* targets = nullptr;  // [R]
   bool first = true;  // the item gradient is stored by the first chunk, added to by the others
 
-  // A logit x enters as 2^(x / ln 2 - shift), where shift is the running row maximum / ln 2. The
-  // target's own logit is left out of all of these (see join_row).
+  // A logit x enters as 2^(x / ln 2 - shift), where shift is the running row maximum / ln 2; where
+  // logits are huge, as 2^((x - shift) / ln 2), shift being the maximum itself. The target's own
+  // logit is left out of all of these (see join_row).
+  bool huge = false;
+  T to_shift() const { return huge ? T(1) : kLog2e<T>; }
+  T of_shift() const { return huge ? kLog2e<T> : T(1); }
   T* h_panels = nullptr;          // [R' / kCols, D, kCols] h, transposed in panels
   T* exps = nullptr;              // [tiles or workers, kTileItems, stride] exponentials
   T* tile_shift = nullptr;        // [tiles, R'] the shift of each tile
@@ -122,16 +129,19 @@ void sort_targets(const Chunk<T>& chunk) {
 }
 
 // Two vectors of logits under their shifts.
-template <class T>
+template <bool kHugeLogits, class T>
 MCLREC_INLINE void load_shifted(const T* logits, const Vec<T> (&shift)[2], Vec<T>* x) {
-  x[0] = fma(load(logits), broadcast(kLog2e<T>), -shift[0]);
-  x[1] = fma(load(logits + kLanes<T>), broadcast(kLog2e<T>), -shift[1]);
+  for (int half = 0; half < 2; ++half) {
+    const Vec<T> logit = load(logits + half * kLanes<T>);
+    x[half] = kHugeLogits ? (logit - shift[half]) * kLog2e<T>
+                          : fma(logit, broadcast(kLog2e<T>), -shift[half]);
+  }
 }
 
 // Logits [count, kCols] of one panel of rows become exponentials in place; the panel's maximum,
 // shift and sum ([kCols] each) follow. `rescale` [kCols] is what a sum under the old shift is now
 // worth.
-template <class T>
+template <bool kHugeLogits, class T>
 MCLREC_INLINE void exponentials(T* logits, int64_t stride, int64_t count, T* max_at, T* shift_at,
                                 T* sum_at, T* rescale) {
   constexpr int kHalf = kLanes<T>;
@@ -140,16 +150,19 @@ MCLREC_INLINE void exponentials(T* logits, int64_t stride, int64_t count, T* max
     top[0] = max(top[0], load(logits + v * stride));
     top[1] = max(top[1], load(logits + v * stride + kHalf));
   }
-  const Vec<T> shift[2] = {top[0] * kLog2e<T>, top[1] * kLog2e<T>};
-  Vec<T> change[2] = {load(shift_at) - shift[0], load(shift_at + kHalf) - shift[1]};
+  constexpr T kToShift = kHugeLogits ? T(1) : kLog2e<T>;
+  constexpr T kOfShift = kHugeLogits ? kLog2e<T> : T(1);
+  const Vec<T> shift[2] = {top[0] * kToShift, top[1] * kToShift};
+  Vec<T> change[2] = {(load(shift_at) - shift[0]) * kOfShift,
+                      (load(shift_at + kHalf) - shift[1]) * kOfShift};
   exp2_nonpositive(change);
   Vec<T> sum[2] = {load(sum_at) * change[0], load(sum_at + kHalf) * change[1]};
   int64_t v = 0;
   for (; v + 2 <= count; v += 2) {
     T* at = logits + v * stride;
     Vec<T> x[4];
-    load_shifted(at, shift, x);
-    load_shifted(at + stride, shift, x + 2);
+    load_shifted<kHugeLogits>(at, shift, x);
+    load_shifted<kHugeLogits>(at + stride, shift, x + 2);
     exp2_nonpositive(x);
     store(at, x[0]);
     store(at + kHalf, x[1]);
@@ -161,7 +174,7 @@ MCLREC_INLINE void exponentials(T* logits, int64_t stride, int64_t count, T* max
   if (v < count) {
     T* at = logits + v * stride;
     Vec<T> x[2];
-    load_shifted(at, shift, x);
+    load_shifted<kHugeLogits>(at, shift, x);
     exp2_nonpositive(x);
     store(at, x[0]);
     store(at + kHalf, x[1]);
@@ -223,8 +236,13 @@ void forward_tile(const Chunk<T>& chunk, int64_t block, int64_t tile, int worker
     T rescale[kCols];
     const int64_t state = block * chunk.padded_rows + row;
     T* shift = chunk.block_shift + state;
-    exponentials(at, chunk.stride, items.count, chunk.block_max + state, shift,
-                 chunk.block_sum + state, rescale);
+    if (chunk.huge) {
+      exponentials<true>(at, chunk.stride, items.count, chunk.block_max + state, shift,
+                         chunk.block_sum + state, rescale);
+    } else {
+      exponentials<false>(at, chunk.stride, items.count, chunk.block_max + state, shift,
+                          chunk.block_sum + state, rescale);
+    }
     if (keep) std::copy(shift, shift + kCols, chunk.tile_shift + tile * chunk.padded_rows + row);
     if (chunk.params.grad_h == nullptr) continue;
     add_row_gradient(at, chunk.stride, items, rescale,
@@ -238,7 +256,7 @@ void forward_block(const Chunk<T>& chunk, int64_t block, int worker) {
   // Below every logit, and still finite times 1 / ln 2: a tile may hold nothing but a target.
   constexpr T kLowest = std::numeric_limits<T>::lowest() / 2;
   std::fill_n(chunk.block_max + state, size, kLowest);
-  std::fill_n(chunk.block_shift + state, size, kLowest * kLog2e<T>);
+  std::fill_n(chunk.block_shift + state, size, kLowest * chunk.to_shift());
   std::fill_n(chunk.block_sum + state, size, T(0));
   if (chunk.params.grad_h != nullptr) {
     std::fill_n(chunk.block_grad + state * chunk.padded_hidden, size * chunk.padded_hidden, T(0));
@@ -273,15 +291,16 @@ template <class T>
 void join_row(const Chunk<T>& chunk, int64_t row) {
   const int64_t step = chunk.padded_rows;
   const T logit = chunk.target_logit[row];
-  T top = logit * kLog2e<T>;
+  T top = logit * chunk.to_shift();
   for (int64_t b = 0; b < chunk.blocks; ++b) top = std::max(top, chunk.block_shift[b * step + row]);
   T weight[kMaxBlocks];
   T others = 0;
   for (int64_t b = 0; b < chunk.blocks; ++b) {
-    weight[b] = std::exp2(chunk.block_shift[b * step + row] - top);
+    weight[b] = std::exp2((chunk.block_shift[b * step + row] - top) * chunk.of_shift());
     others += weight[b] * chunk.block_sum[b * step + row];
   }
-  const T relative = std::fma(logit, kLog2e<T>, -top), target = std::exp2(relative);
+  const T relative = std::fma(logit, chunk.to_shift(), -top) * chunk.of_shift();
+  const T target = std::exp2(relative);
   const T rows = static_cast<T>(chunk.params.rows);
   constexpr double kLn2 = 0.693147180559945309417;
   chunk.row_shift[row] = top;
@@ -303,7 +322,8 @@ void scale_rows(const Chunk<T>& chunk, int64_t tile, bool all, T* current, T* sc
   for (int64_t row = 0; row < chunk.rows; ++row) {
     if (!all && shift[row] == current[row]) continue;
     current[row] = shift[row];
-    const T factor = std::exp2(shift[row] - chunk.row_shift[row]) * chunk.row_scale[row];
+    const T change = (shift[row] - chunk.row_shift[row]) * chunk.of_shift();
+    const T factor = std::exp2(change) * chunk.row_scale[row];
     const T* from = chunk.h + row * hidden;
     for (int64_t d = 0; d < chunk.padded_hidden; d += kLanes<T>) {
       T* to = scaled + (d / kCols * chunk.rows + row) * kCols + d % kCols;
@@ -416,6 +436,29 @@ Chunk<T> make_chunk(const ItemCrossEntropyParams<T>& params, int64_t rows, Scrat
   return c;
 }
 
+// The losses of a chunk's rows, and the gradient of h.
+template <class T>
+void forward_chunk(const Chunk<T>& chunk) {
+  parallel_tasks(chunk.blocks,
+                 [&](int64_t block, int worker) { forward_block(chunk, block, worker); });
+  parallel_tasks(ceil_div(chunk.rows, 16), [&](int64_t task, int) {
+    const int64_t end = std::min(task * 16 + 16, chunk.rows);
+    for (int64_t r = task * 16; r < end; ++r) join_row(chunk, r);
+  });
+}
+
+template <class T>
+bool has_huge_logits(const Chunk<T>& chunk) {
+  for (int64_t row = 0; row < chunk.rows; ++row) {
+    T top = chunk.target_logit[row];
+    for (int64_t b = 0; b < chunk.blocks; ++b) {
+      top = std::max(top, chunk.block_max[b * chunk.padded_rows + row]);
+    }
+    if (std::abs(top) >= kHuge<T>) return true;
+  }
+  return false;
+}
+
 template <class T>
 void run(const ItemCrossEntropyParams<T>& params) {
   Scratch scratch;
@@ -430,12 +473,12 @@ void run(const ItemCrossEntropyParams<T>& params) {
     chunk.first = row == 0;
     pack_rows(chunk);
     sort_targets(chunk);
-    parallel_tasks(chunk.blocks,
-                   [&](int64_t block, int worker) { forward_block(chunk, block, worker); });
-    parallel_tasks(ceil_div(chunk.rows, 16), [&](int64_t task, int) {
-      const int64_t end = std::min(task * 16 + 16, chunk.rows);
-      for (int64_t r = task * 16; r < end; ++r) join_row(chunk, r);
-    });
+    chunk.huge = false;
+    forward_chunk(chunk);
+    if (has_huge_logits(chunk)) {
+      chunk.huge = true;
+      forward_chunk(chunk);
+    }
     for (int64_t r = 0; r < chunk.rows; ++r) loss += chunk.row_loss[r];
     if (params.grad_items == nullptr) continue;
     parallel_tasks(chunk.blocks,

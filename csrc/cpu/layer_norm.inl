@@ -93,7 +93,9 @@ MCLREC_INLINE void norm_forward_rows(int64_t row, NormShape shape, const NormWei
   });
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
-    inverse[row + r] = T(1) / std::sqrt(lane_sum<T>(square[r]) / count + eps);
+    const T variance = lane_sum<T>(square[r]) / count + eps;
+    // NaN where the variance overflows: 1 / infinity would make numbers of it.
+    inverse[row + r] = T(1) / std::sqrt(variance) + (variance - variance);
     scale[r] = broadcast<T>(inverse[row + r]);
   }
   each_vector<T>(shape.hidden, [&](int64_t c, auto lanes) __attribute__((always_inline)) {

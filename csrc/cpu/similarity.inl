@@ -342,14 +342,18 @@ void sum_views(const Work<T>& work, ViewSums (&sums)[kMaxViews]) {
 
 template <class T>
 double negative_sum(const Work<T>& work, int pair, const ViewSums& u, const ViewSums& v) {
-  double sum = -u.squares - v.squares;
+  double sum = -u.squares - v.squares, total = 0.0;
   for (int64_t d = 0; d < work.plan.hidden; ++d) {
     const double both = u.rows[d] + v.rows[d];
     sum += both * both;
+    total += both * both;
   }
   const T* positive = work.values + work.plan.positive(pair);
   for (int64_t n = 0; n < work.plan.batch; ++n) sum -= 2.0 * double{positive[n]};
-  return sum;
+  // Beyond what T holds the losses are infinite, and infinity less infinity is no number.
+  const double most = std::numeric_limits<T>::max();
+  const bool held = total <= most && u.squares <= most && v.squares <= most;
+  return held ? sum : std::numeric_limits<double>::quiet_NaN();
 }
 
 template <class T>

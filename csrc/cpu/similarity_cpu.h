@@ -4,6 +4,8 @@
 // all others, its other view being the positive. A block serves every pair it occurs in.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 
 #include "../shared/contrast.h"
@@ -45,6 +47,20 @@ struct SimilarityLosses {
 template <class T>
 SimilarityLosses similarity_forward(const SimilarityProblem<T>& problem, T* values,
                                     int32_t* indices);
+
+// The contrast of a single row, which has no negatives: 0, or NaN where its positive is not finite.
+template <class T>
+T one_row_loss(const T* u, const T* v, int64_t hidden, bool cosine) {
+  const auto length = [&](const T* x) {
+    T sum = 0;
+    for (int64_t d = 0; cosine && d < hidden; ++d) sum += x[d] * x[d];
+    return cosine ? std::max(std::sqrt(sum), T(1e-8)) : T(1);
+  };
+  const T u_length = length(u), v_length = length(v);
+  T positive = 0;
+  for (int64_t d = 0; d < hidden; ++d) positive += (u[d] / u_length) * (v[d] / v_length);
+  return positive - positive;
+}
 
 // What arrives from above, and where the gradients go.
 template <class T>

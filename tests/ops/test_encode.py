@@ -89,20 +89,12 @@ def test_python_threads_do_not_disturb_each_other() -> None:
     assert not wrong
 
 
-@pytest.mark.usefixtures("kernel")
-def test_no_sequences() -> None:
+def test_no_sequences(backend: str) -> None:
     call = make(SMALL, SETTINGS["no dropout"], 0)
     call.tensors.update(items=numbers(), positions=numbers(), offsets=numbers(0))
-    h, *gradients = run(ENCODE, call, "native", torch.float64).values()
+    h, *gradients = run(ENCODE, call, backend, torch.float64).values()
     assert h.shape == (0, 16)
     assert not any(gradient.any() for gradient in gradients)
-
-
-@pytest.mark.xfail(reason="the torch backend cannot take the maximum of no lengths", strict=True)
-def test_no_sequences_in_plain_torch() -> None:
-    call = make(SMALL, SETTINGS["no dropout"], 0)
-    call.tensors.update(items=numbers(), positions=numbers(), offsets=numbers(0))
-    assert run(ENCODE, call, "torch", torch.float64)["output 0"].shape == (0, 16)
 
 
 def test_item_0_gets_no_gradient_as_a_token(backend: str) -> None:

@@ -36,6 +36,19 @@ def test_rows_in_smaller_chunks(shape: tuple[int, int, int]) -> None:
     assert_accurate([run(OP, call, "native", torch.float32)], [torch32], [truth])
 
 
+@pytest.mark.parametrize("size", [1e9, 2e9, 1e19, 1e37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_huge_logits(size: float, dtype: torch.dtype, backend: str) -> None:
+    """Equal logits of any size: log V; others: the distance to the largest."""
+    h = torch.ones(3, 1, dtype=dtype)
+    items = torch.full((200, 1), size, dtype=dtype)
+    loss = item_cross_entropy(h, items, torch.tensor([0, 7, 199]), backend=backend)
+    assert float(loss) == pytest.approx(float(torch.tensor(200.0).log()), rel=1e-6)
+    items[7], items[150] = -size, 2 * size
+    loss = item_cross_entropy(h, items, torch.tensor([7, 7, 7]), backend=backend)
+    assert float(loss) == pytest.approx(3 * size, rel=1e-6)
+
+
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("place", ["h", "item_embedding"])
 def test_nan_propagates(place: str) -> None:

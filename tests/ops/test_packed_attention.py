@@ -29,3 +29,16 @@ def test_nan_reaches_those_who_see_it(backend: str) -> None:
     assert context[:6].isfinite().all()
     assert context[6:, 0].isnan().all()
     assert context[6:, 1].isfinite().all()
+
+
+def test_scores_that_are_all_minus_infinity(backend: str) -> None:
+    """No number is made of them; a query without a visible key has 0 all the same."""
+    tensors = OP.make(Shape([3, 20]), {}, 0).tensors
+    tensors["key"].fill_(1.0)
+    tensors["query"][5] = -torch.inf
+    visible = torch.ones(23, dtype=torch.bool)
+    visible[0] = False
+    context = packed_attention(**tensors, visible=visible, backend=backend)
+    assert context[5].isnan().all()
+    assert not context[0].any()
+    assert context[[*range(1, 5), *range(6, 23)]].isfinite().all()

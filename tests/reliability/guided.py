@@ -49,7 +49,7 @@ def guided(name: str, seconds: int, folder: Path) -> int:
     # By way of a shell that forks: a process begins with its parent's peak of memory, and what ran
     # before may have left this one above the limit.
     argv = ["sh", "-c", '"$@"; exit $?', "sh", *argv]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 300)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 1200)
     assert done.returncode == 0, f"{name}: {done.stderr[-4000:]}"
     found = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     assert found is not None, done.stderr

@@ -1,6 +1,7 @@
 """Random kills: a training is killed at random moments, resumed, killed again, until it is done."""
 
 import random
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -9,20 +10,24 @@ from mclrec_fast.runs.directory import CONFIG
 from .processes import Commands
 from .recovery import Training, require_clean, require_recovered
 
-LONGEST = 0.2  # seconds until a kill: about what a training takes
-
 
 def kill_at_random(
     commands: Commands, training: Training, work: Path, number: int, seed: int = 0
 ) -> Counter[str]:
-    """Kills trainings, so many times in all; each must end with the bits of an undisturbed one."""
+    """Kills trainings, so many times in all; each must end with the bits of an undisturbed one.
+
+    The kills fall within the time that a training takes here and now.
+    """
+    began = time.perf_counter()
+    assert commands.run(training.new(work / "timed")).code == 0
+    longest = time.perf_counter() - began
     chance = random.Random(seed)
     counts: Counter[str] = Counter()
     while counts["kills"] < number:
         out = work / f"run-{counts['runs']}"
         for _ in range(chance.randint(1, 5)):
             argv = training.resumed(out) if (out / CONFIG).exists() else training.new(out)
-            ended = commands.run(argv, kill_after=chance.uniform(0.001, LONGEST))
+            ended = commands.run(argv, kill_after=chance.uniform(0.001, longest))
             require_clean(ended)
             assert ended.code in (-9, 0), ended
             counts["kills" if ended.code else "done before the kill"] += 1

@@ -22,6 +22,7 @@ from ..philox import (
     dropout_stream,
 )
 from .packed_attention import (
+    apply_dropout,
     attention_dropout,
     attention_probabilities,
     length_buckets,
@@ -73,7 +74,7 @@ def encode(
     visible = items != 0
 
     for number, layer in enumerate(layers[:-1]):
-        shape = (total, heads, -1)
+        shape = (total, heads, x.shape[1] // heads)
         context = packed_attention(
             linear(x, layer.query, layer.query_bias).view(shape),
             linear(x, layer.key, layer.key_bias).view(shape),
@@ -125,10 +126,10 @@ def _last_token_context(
     constant = (query * layer.key_bias.view(hyper.heads, size)).sum(-1)  # [S, H]
     parts, rows = [], []
     for bucket in length_buckets(offsets):
-        keys = x[bucket.tokens]  # [R, W, D]
+        allowed = bucket.present & visible[bucket.tokens]  # [R, W]
+        keys = x[bucket.tokens].masked_fill(~allowed[..., None], 0.0)  # [R, W, D]
         scores = absorbed[bucket.rows] @ keys.transpose(1, 2) + constant[bucket.rows][..., None]
-        allowed = (bucket.present & visible[bucket.tokens])[:, None]  # [R, 1, W]
-        p = attention_probabilities(scores * size**-0.5, allowed)  # [R, H, W]
+        p = attention_probabilities(scores * size**-0.5, allowed[:, None])  # [R, H, W]
         p = attention_dropout(
             p[:, :, None],
             bucket,
@@ -143,6 +144,8 @@ def _last_token_context(
         mixed = mixed + p.sum(-1, keepdim=True) * layer.value_bias.view(hyper.heads, size)
         parts.append(mixed.flatten(1))  # [R, D]
         rows.append(bucket.rows)
+    if not parts:
+        return x.new_zeros(0, hidden)
     return torch.cat(parts)[torch.cat(rows).argsort()]
 
 
@@ -187,4 +190,4 @@ def _hidden_dropout(
         stream=dropout_stream(number, site),
         update=hyper.update,
     )
-    return x * (kept.to(x.dtype) / (1.0 - hyper.hidden_dropout))
+    return apply_dropout(x, kept, hyper.hidden_dropout)

@@ -38,9 +38,19 @@ def length_buckets(offsets: Tensor) -> Iterator[Bucket]:
 
 
 def attention_probabilities(scores: Tensor, allowed: Tensor) -> Tensor:
-    """Softmax over the last dimension where ``allowed``; all zero where nothing is."""
-    lowest = torch.finfo(scores.dtype).min
-    return scores.masked_fill(~allowed, lowest).softmax(-1) * allowed
+    """Softmax over the last dimension where ``allowed``; all zero where nothing is.
+
+    NaN where all that is allowed is -infinity. What is not allowed counts for nothing, NaN or not.
+    """
+    some = allowed.any(-1, keepdim=True)
+    ends = scores.new_tensor([-torch.inf, torch.finfo(scores.dtype).min])
+    lowest = torch.where(some, ends[0], ends[1])
+    return torch.where(allowed, torch.where(allowed, scores, lowest).softmax(-1), 0.0)
+
+
+def apply_dropout(x: Tensor, kept: Tensor, p: float) -> Tensor:
+    """What is ``kept`` divided by 1 - p, and 0 elsewhere, whatever stood there."""
+    return x.masked_fill(~kept, 0.0) * (kept.to(x.dtype) / (1.0 - p))
 
 
 def attention_dropout(
@@ -75,7 +85,7 @@ def attention_dropout(
         stream=dropout_stream(layer, SITE_ATTENTION),
         update=update,
     )
-    return probabilities * (kept.to(probabilities.dtype) / (1.0 - p))
+    return apply_dropout(probabilities, kept, p)
 
 
 def packed_attention(
@@ -97,23 +107,34 @@ def packed_attention(
     visible key gets 0.
     """
     scale = query.shape[-1] ** -0.5
+    finite = all(bool(x.isfinite().all()) for x in (query, key, value))
     parts, tokens = [], []
     for bucket in length_buckets(offsets):
         width = bucket.tokens.shape[1]
         q, k, v = (x[bucket.tokens].transpose(1, 2) for x in (query, key, value))  # [R, H, W, d]
         allowed = (
             bucket.present[:, None, :]
+            & bucket.present[:, :, None]  # padding repeats a query
             & torch.ones(width, width, dtype=torch.bool, device=query.device).tril()
         )
         if visible is not None:
             allowed = allowed & visible[bucket.tokens][:, None, :]  # [R, W, W]
-        p = attention_probabilities(q @ k.transpose(-1, -2) * scale, allowed[:, None])
+        if not finite:  # a product of matrices would multiply what nobody sees by 0
+            q, k, v = _seen(q[:, :, :, None], allowed), _seen(k, allowed), _seen(v, allowed)
+        scores = q @ k.transpose(-1, -2) if finite else (q * k).sum(-1)  # [R, H, W, W]
+        p = attention_probabilities(scores * scale, allowed[:, None])
         position = torch.arange(width, device=query.device).expand(len(p), -1)
         p = attention_dropout(
             p, bucket, position, dropout, seed=seed, update=update, layer=layer, rows=rows
         )
-        parts.append((p @ v).transpose(1, 2)[bucket.present])  # [tokens of the bucket, H, d]
+        context = p @ v if finite else (p[..., None] * v).sum(-2)  # [R, H, W, d]
+        parts.append(context.transpose(1, 2)[bucket.present])  # [tokens of the bucket, H, d]
         tokens.append(bucket.tokens[bucket.present])
     if not parts:
         return torch.zeros_like(query)
     return torch.zeros_like(query).index_copy(0, torch.cat(tokens), torch.cat(parts))
+
+
+def _seen(x: Tensor, allowed: Tensor) -> Tensor:
+    """[R, H, W, W, d]: of keys [R, H, W, d], or queries [R, H, W, 1, d], what each query sees."""
+    return torch.where(allowed[:, None, ..., None], x if x.dim() == 5 else x[:, :, None], 0.0)
