@@ -39,7 +39,7 @@ class Vectors(NamedTuple):
     @property
     def sha256(self) -> str:
         """Of the ids and the vectors, whatever file they came in."""
-        found = hashlib.sha256(json.dumps([self.ids, self.table.shape]).encode())
+        found = hashlib.sha256(json.dumps([*map(str, self.ids), self.table.shape]).encode())
         found.update(self.table.astype("<f4", copy=False).tobytes())
         return found.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Weights that a training leaves as they are; frozen ones are trained around through autograd."""
+"""Weights that a training leaves as they are."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -42,7 +42,4 @@ def what_was_changed(model: nn.Module, built: list[str]) -> str | None:
         if any(getattr(module, hooks, None) for hooks in _HOOKS):
             return f"{where} has hooks"
     added = [name for name, _ in model.named_parameters() if name not in built]
-    if added:
-        return f"{added[0]} was added"
-    frozen = [name for name, weight in model.named_parameters() if not weight.requires_grad]
-    return f"{frozen[0]} is frozen" if frozen else None
+    return f"{added[0]} was added" if added else None

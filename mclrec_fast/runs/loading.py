@@ -233,8 +233,10 @@ def data_differs(path: Path, dataset: Dataset) -> str:
         since = before["source"] == log.source or Path(before["source"]).resolve() == Path(
             log.source
         )
+        more = ", ".join(dataset.config.more)
+        which = f"{log.source} or a log behind it ({more})" if more else log.source
         what = (
-            f"{log.source} has changed since {path} was made"
+            f"{which} has changed since {path} was made"
             if since
             else f"{log.source} is not the data of {path}"
         )

@@ -8,6 +8,7 @@ that bad input leaves nothing behind.
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -439,7 +440,7 @@ def _train(
         finally:
             _take_best(training)
             path = "" if directory is None else str(directory.path.resolve())
-            model._came_from = Origin(run, path, step.state_dict)
+            model._came_from = Origin(run, path, partial(dict, step.state_dict()))
         return final_report(training, dataset, config, directory)
 
 

@@ -25,7 +25,7 @@ from ..models.freezing import frozen
 from ..models.growing import grow
 from ..parallel.join import require_alone
 from ..runs import checkpoint
-from ..runs.directory import RunDirectory, default_path
+from ..runs.directory import RunDirectory, default_path, require_run
 from ..runs.loading import load_run, read_card, read_config
 from ..runs.other import IN_PYTHON, ONLY_PYTHON, read_alike, read_own
 from ..runs.start import OPTIMIZERS, Start
@@ -99,6 +99,7 @@ def start_from(
     require_alone("--from")
     if out is not None:
         RunDirectory.check_free(out)
+    require_run(parent, "--from")
     before = read_config(parent)
     resolved = _resolved(parent, before, given)
     config = all_cores(resolved.config)
@@ -178,6 +179,7 @@ def _resolved(parent: Path, before: Config, given: Mapping[str, Given]) -> Resol
     tree["train"] |= {"item_embeddings": None, "item_ids": None}  # these were the old items'
     if "data" in given or "dataset" in given:
         tree["data"] |= read_alike(before, given) | {"dataset": None, "more": ()}
+        tree["data"]["data"] = None
     elif "more" not in given:
         raise InputError(
             f"--from {parent}: on what? --data FILE (the whole log) or --more FILE (the new rows)"
@@ -186,7 +188,7 @@ def _resolved(parent: Path, before: Config, given: Mapping[str, Given]) -> Resol
         raise InputError(f"--more: {parent}: {ONLY_PYTHON}; give the whole log with --data")
     for name, value in given.items():
         section = configuration.KEYS[name].section
-        if section != "data" or name not in configuration.LOG_KEYS:
+        if name == "data" or section != "data" or name not in configuration.LOG_KEYS:
             more = tree["data"]["more"] if name == "more" else ()
             tree[section][name] = (*more, *value.value) if name == "more" else value.value
         elif "data" not in given and "dataset" not in given:
@@ -206,7 +208,7 @@ def _begin_with(parent: Path, model: Model) -> None:
     old = load_run(parent, "--from").model
     assert old.item_ids is not None
     model.start(old.item_ids, 0)
-    checkpoint.load_weights(model, old.state_dict(), f"--from {parent}")
+    checkpoint.load_weights(model, old.state_dict(), f"{parent}: trains on in its own shape")
     model._came_from = old._came_from
 
 

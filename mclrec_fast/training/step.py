@@ -5,6 +5,7 @@ over its Python. Every update draws its own dropout. Which updates there are is 
 """
 
 from contextlib import AbstractContextManager
+from itertools import compress
 from typing import Any
 
 import torch
@@ -36,9 +37,12 @@ class TrainingStep:
         """Prepare the optimizers of ``model``, which these processes train together."""
         self.model = model
         self._by_hand, self.note = model.by_hand(train.backend)
+        groups = model.groups()
+        self._moving = {
+            name: [w.requires_grad for w in weights] for name, weights in groups.items()
+        }
         self._groups = {
-            name: [weight for weight in weights if weight.requires_grad]
-            for name, weights in model.groups().items()
+            name: list(compress(weights, self._moving[name])) for name, weights in groups.items()
         }
         self._optimizers = {
             name: Adam(weights, train.learning_rate, native=self._by_hand)
@@ -91,9 +95,11 @@ class TrainingStep:
 
     def _differentiate(self, of: Update, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """The losses of an update, detached, and a gradient of each weight that it moves."""
-        if self._by_hand and of.by_hand is not None:
-            return of.by_hand(batch, at)
         weights = [weight for group in of.groups for weight in self._groups[group]]
+        if weights and self._by_hand and of.by_hand is not None:
+            losses, by_hand = of.by_hand(batch, at)
+            moving = [moves for group in of.groups for moves in self._moving[group]]
+            return losses, [g for g, moves in zip(by_hand, moving, strict=True) if moves]
         parts, names = self.share.split(batch), list[str]()
 
         def of_part(number: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -318,10 +318,14 @@ def test_logs_that_contradict_the_old_one(old: Path, tmp_path: Path, capsys: Cap
     milli = write(tmp_path / "milli.csv", [(u, i, t * 1000) for u, i, t in rows])
     assert "in another unit" in refused(capsys, *begin, "--more", milli)
     assert "on what? --data FILE" in refused(capsys, *begin)
+    assert "unknown data set 'nope'" in refused(capsys, *begin, "--dataset", "nope")
+    argv = ["--from", str(tmp_path / "gone"), "--data", str(MORE), "--out", str(out)]
+    assert f"--from {tmp_path / 'gone'}: no such directory" in refused(capsys, *argv)
     argv = [*begin, "--data", str(MORE)]
     assert "old is a sasrec" in refused(capsys, *argv, "--model", "mclrec")
     said = refused(capsys, *argv, "--set", "hidden_size=32")
     assert "has shape (51, 16), this model needs (51, 32)" in said
+    assert "old: trains on in its own shape" in said
     assert "needs --data FILE" in refused(capsys, *begin, "--more", str(MORE), "--time-col", "t")
     assert "--from and --resume" in refused(capsys, "--from", str(old), "--resume", str(old))
     assert "--optimizer needs --from" in refused(capsys, "--data", str(OLD), "--optimizer", "carry")
@@ -353,6 +357,20 @@ def test_a_log_that_has_changed_since(old: Path, tmp_path: Path, capsys: Capture
     assert "has changed since" in said and "give the whole log with --data" in said
     assert trained(*begin, "--data", str(mine), "--epochs", "1") == 0
     assert "so histories are not compared" in capsys.readouterr().out
+
+
+def test_a_log_behind_that_has_changed_since(old: Path, tmp_path: Path, capsys: Capture) -> None:
+    new, run = tmp_path / "new.csv", tmp_path / "run"
+    shutil.copy(MORE, new)
+    argv = ["--from", str(old), "--more", str(new), "--epochs", "1", "--out", str(run)]
+    assert trained(*argv) == 0
+    moved = tmp_path / "moved.csv"
+    new.rename(moved)
+    assert "new.csv: no such file" in refused(capsys, "--resume", str(run), "--epochs", "2")
+    assert trained("--resume", str(run), "--more", str(moved), "--epochs", "2") == 0
+    moved.write_text(moved.read_text() + "1,5,1700000000\n")
+    said = refused(capsys, "--resume", str(run), "--epochs", "3")
+    assert f"or a log behind it ({moved}) has changed since {run} was made" in said
 
 
 def test_rows_without_times_are_told_by_how_they_begin(tmp_path: Path) -> None:

@@ -266,6 +266,29 @@ def test_hooks_and_frozen_weights(backend: str) -> None:
     )
 
 
+@needs_kernels
+@pytest.mark.parametrize("name", ["mclrec", "sasrec"])
+@pytest.mark.parametrize("part", ["item_embedding", "layers.0.inner", "augmenter_1"])
+def test_kernels_train_around_frozen_weights(name: str, part: str) -> None:
+    """Every other weight moves as it does without a frozen one."""
+    ends = {}
+    for frozen in (False, True):
+        step = make(name, "native")
+        stay = [w for n, w in step.model.named_parameters() if frozen and part in n]
+        for weight in stay:
+            weight.requires_grad_(False)
+        before = weights(step)
+        step = TrainingStep(step.model, TrainConfig(backend="native"))
+        step._updates = step._updates[:1]
+        step(batch(step, 12), update=0)
+        ends[frozen] = weights(step)
+        assert step.note is None
+    for n, weight in ends[True].items():
+        assert torch.equal(weight, before[n] if part in n else ends[False][n]), n
+    if part in "item_embedding layers.0.inner":
+        assert any(not torch.equal(ends[False][n], before[n]) for n in before if part in n)
+
+
 def test_nothing_moves_where_everything_is_frozen() -> None:
     step = make("sasrec", "torch")
     step.model.requires_grad_(False)
