@@ -38,6 +38,7 @@ NOT_RUN = {
     "pytest benchmarks/": "measures for minutes",
     "python -m benchmarks.report": "needs what a measurement wrote",
     "python -m benchmarks.train_step": "measures",
+    "python -m benchmarks.peers": "measures",
     "python -m benchmarks.picture": "needs matplotlib; its figures are compared below",
     "python -m benchmarks.equality": "starts processes; tests/training/test_processes.py does",
     "torchrun": "starts processes",
