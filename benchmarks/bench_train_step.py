@@ -27,7 +27,8 @@ def bench_train_step(measure: Measure, case: Case) -> None:
         numbers, source = count(), batches.endless(table, step, case)
 
         def run() -> object:
-            return step(next(source), update=next(numbers) * step.updates_per_batch)
+            with step.threads():
+                return step(next(source), update=next(numbers) * step.updates_per_batch)
 
         return run
 

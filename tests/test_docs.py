@@ -39,6 +39,7 @@ NOT_RUN = {
     "python -m benchmarks.report": "needs what a measurement wrote",
     "python -m benchmarks.train_step": "measures",
     "python -m benchmarks.bench_recommend": "measures",
+    "python -m benchmarks.peers": "measures",
     "python -m benchmarks.picture": "needs matplotlib; its figures are compared below",
     "python -m benchmarks.equality": "starts processes; tests/training/test_processes.py does",
     "torchrun": "starts processes",
