@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import _native
+from . import packed as packed_sequences
 from ._shared import check_same_device, check_tensor, check_update, define_op, signed_seed
-from .packed import PackedSequences, free_to_read
+from .packed import PackedSequences
 from .torch import augment_views as _in_torch
 
 _Packed = tuple[Tensor, Tensor, Tensor]
@@ -166,7 +167,7 @@ def _longest(op: str, lengths: Tensor, max_length: int, copies: int, native: boo
 
     Where only a device knows it is `max_length`. Wrong lengths change nothing, and are named later.
     """
-    if free_to_read(lengths) or not native:
+    if packed_sequences.free_to_read(lengths) or not native:
         low, high = map(int, lengths.aminmax()) if len(lengths) else (1, 1)
         max_length = min(max_length, high) if low >= 1 else max_length
     rows = copies * len(lengths)
