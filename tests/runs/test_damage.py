@@ -12,27 +12,9 @@ import pytest
 from mclrec_fast import load
 from mclrec_fast.commands import evaluate, train
 from mclrec_fast.errors import InputError
-from tests.small_runs import run, write_log
+from tests.small_runs import run
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_log(tmp_path_factory.mktemp("data") / "small.txt")
-
-
-@pytest.fixture(scope="module")
-def finished(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert run(log, out, "--epochs", "1", "--model", "sasrec") == 0
-    return out
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def refused(capsys: Capture, code: int) -> str:

@@ -1,6 +1,5 @@
 """States and weights with the right digest and odd content: one message, nothing served."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,9 @@ import torch
 
 from mclrec_fast.commands import compare, diagnose, evaluate, recommend, train
 from mclrec_fast.runs import checkpoint
-from tests.small_runs import run, write_log
 
 Capture = pytest.CaptureFixture[str]
 ODD: tuple[Any, ...] = (None, [], {}, -1, 1.5, "x", 10**400)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "run"
-    log = write_log(out.parent / "small.txt")
-    assert run(log, out, "--epochs", "1", "--model", "sasrec") == 0
-    return out
-
-
-@pytest.fixture
-def copied(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def resumed(path: Path) -> int:
