@@ -21,6 +21,7 @@ from .data.ids import read_arrays
 from .errors import InputError
 from .metrics import LISTED, PROTOCOLS, RANKED, Ints, gains
 from .runs.directory import CONFIG, DATA, read_json, require_run
+from .runs.trimmed import unpack_ranks
 
 RESAMPLES = 10_000
 LEVEL = 0.05
@@ -244,7 +245,7 @@ def read_ranks(path: Path, split: str) -> RunRanks:
             f"targets (go on with it: mclrec-fast train --resume {path})"
         )
     try:
-        kept = read_arrays(file)
+        kept = unpack_ranks(read_arrays(file))
         users, unmasked, masked = (kept[name] for name in ("user", *PROTOCOLS))
         card, how = read_json(path / DATA), read_json(path / CONFIG)["data"]
         data = {name: card.get(name) for name in _SAME} | {name: how.get(name) for name in _HOW}

@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mclrec_fast import Dataset
+from mclrec_fast import Dataset, commands
 from mclrec_fast.commands import reproduce as verb
 from mclrec_fast.commands import train
 from mclrec_fast.config_keys import Given
 from mclrec_fast.data import DATASETS
+from mclrec_fast.errors import InputError
 from mclrec_fast.reproduction import plots, published, runner
 from mclrec_fast.reproduction.figures import METRICS
 from mclrec_fast.reproduction.looks import NOISES, length_groups, with_noise
-from mclrec_fast.reproduction.plan import Planned, parse_seeds, plan
+from mclrec_fast.reproduction.plan import Planned, is_finished, parse_seeds, plan
 from mclrec_fast.reproduction.tables import TABLES
 from mclrec_fast.runs.identity import LATER
 from mclrec_fast.training import fit
@@ -507,3 +508,51 @@ def test_seeds() -> None:
 
 def test_pictures_are_of_known_kinds() -> None:
     assert {table.picture for table in TABLES.values()} == set(plots._PICTURES)
+
+
+def test_trimmed_runs_give_the_same_tables(
+    out: Path, log: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """To the byte, and nothing is trained; only what ranks anew needs weights, and says so."""
+    monkeypatch.chdir(out)
+    names = ("main", "sparsity", "candidates")
+    for name in names:
+        assert verb.main(words(name, "--seeds", "1,2", epochs=1)) == 0
+    runs = sorted(map(str, (out / "out/runs").iterdir()))
+    place = log.parent / "published"
+    (place / "out").mkdir(parents=True)
+    assert commands.main(["trim", *runs, "--out", str(place / "out/runs")]) == 0
+
+    def never(*_: Any) -> None:
+        raise AssertionError("a finished run was touched")
+
+    monkeypatch.setattr(fit, "start", never)
+    monkeypatch.setattr(fit, "resume", never)
+    monkeypatch.chdir(place)
+    for name in names:
+        assert verb.main(words(name, "--seeds", "1,2", epochs=1)) == 0
+        for kind in (f"{name}.md", f"{name}.csv", f"{name}-runs.csv", f"{name}.svg", f"{name}.png"):
+            assert (place / "out" / kind).read_bytes() == (out / "out" / kind).read_bytes(), kind
+    capsys.readouterr()
+    assert verb.main(words("noise", "--seeds", "1,2", epochs=1)) == 2
+    assert "was trimmed, and has figures and ranks, but no weights" in capsys.readouterr().err
+
+
+def test_a_file_and_the_data_set_of_its_checksum_are_one(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(out)
+    argv = words("sparsity", "--seeds", "1", epochs=1)
+    assert verb.main(argv) == 0
+    arguments = verb.parser().parse(argv)
+    given = verb.cli.collect(arguments)
+    (run, *_) = plan("sparsity", TABLES["sparsity"], [1], given, train.resolve)
+    config = run.resolved.config
+    named = replace(config, data=replace(config.data, data=None, dataset="beauty"))
+    by_name = replace(run, resolved=run.resolved._replace(config=named))
+    dataset = Dataset.from_file("../log.txt")
+    assert is_finished(by_name, Path("out"), dataset)
+    other = replace(by_name.resolved.config, model=replace(config.model, heads=1))
+    with pytest.raises(InputError, match="was made with heads = 2, not 1"):
+        by_other = replace(run, resolved=run.resolved._replace(config=other))
+        is_finished(by_other, Path("out"), dataset)

@@ -15,6 +15,7 @@ VERBS = {
     "diagnose": "how representations lie in space: do they collapse?",
     "plot": "losses and metrics over the epochs, and who is served well, as pictures",
     "reproduce": "the tables of the paper: run what is missing, then write them",
+    "trim": "finished runs without weights and user ids, small enough to publish",
     "recommend": "the best next items for users or histories",
     "similar-items": "the items nearest to given ones",
     "export": "item vectors or the model as a file for other programs",

@@ -24,6 +24,10 @@ _FREE = (
 )  # fmt: skip
 """Keys in which a run that is there may differ: where the file lies, and who computes."""
 
+_BY_CHECKSUM = ("dataset",)
+"""More of them: a file and the data set of that name are one by their checksum. But a run that goes
+on goes on with what it began with."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -143,7 +147,7 @@ def is_finished(run: Planned, out: Path, dataset: Dataset) -> bool:
         # A key may be younger than the run.
         kept = there.get(name, keys_of(run.row.model)[name].default)
         kept = tuple(kept) if isinstance(kept, list) else kept
-        if name not in _FREE and kept != value:
+        if name not in (*_FREE, *_BY_CHECKSUM) and kept != value:
             raise InputError(_of_others(path, f"{name} = {show(kept)}, not {show(value)}"))
     sha256 = _mapping(path / DATA).get("sha256")
     if sha256 != dataset.log.sha256:

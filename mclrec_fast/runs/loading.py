@@ -23,6 +23,7 @@ from . import checkpoint
 from .directory import BEST, CONFIG, DATA, ENVIRONMENT, LAST, RunDirectory, read_json, require_run
 from .identity import identity
 from .start import Start
+from .trimmed import is_trimmed
 
 
 class LoadedRun(NamedTuple):
@@ -103,6 +104,11 @@ def load_run(path: Path, origin: str = "RUN", *, device: str = "cpu") -> LoadedR
     """
     require_run(path, origin)
     config = read_config(path)
+    if is_trimmed(path):
+        raise InputError(
+            f"{origin} {path}: {BEST} is missing: the run was trimmed, and has figures and ranks, "
+            "but no weights; train it again to have them"
+        )
     if not (path / BEST).exists():
         hint = f"; go on with: --resume {path}" if (path / LAST).exists() else ""
         raise InputError(f"{origin} {path}: no {BEST} yet, no epoch was finished{hint}")

@@ -17,6 +17,7 @@ from ..data.source import Source
 from ..data.stream import Opened, open_histories
 from ..errors import InputError
 from .loading import as_the_run_numbers, data_differs, read_card
+from .trimmed import is_trimmed
 
 _ALSO_OF_THE_RUN = ("min_rating", "dedupe", "reader")
 IN_PYTHON = ("frame", "saved")
@@ -102,6 +103,18 @@ def read_own(path: Path, config: Config) -> OwnLog:
         dataset = load_dataset(config.data, threads=config.train.threads)
     except InputError as error:
         return OwnLog(None, f"its log cannot be read: {error}")
+    if is_trimmed(path):
+        return _of_trimmed(path, dataset)
     if differs := data_differs(path, dataset):
         return OwnLog(None, differs)
     return OwnLog(as_the_run_numbers(path, dataset))
+
+
+def _of_trimmed(path: Path, dataset: Dataset) -> OwnLog:
+    """The same where the run keeps no ids: its items are numbered as its log has them, or lost."""
+    card = read_card(path)
+    if card["sha256"] != dataset.log.sha256:
+        return OwnLog(None, f"{dataset.log.source} is not the data of {path}, by its SHA-256")
+    if card.get("start") is not None:
+        return OwnLog(None, "it began with another run's items, and was trimmed")
+    return OwnLog(dataset)

@@ -41,6 +41,7 @@ from ..runs.loading import (
     require_same_data,
 )
 from ..runs.start import OPTIMIZERS, Start
+from ..runs.trimmed import is_trimmed
 from ..sampling import SampleTable
 from . import several
 from .graphs import training_step
@@ -348,7 +349,13 @@ def require_freezable(model: Model, freeze: str) -> None:
 
 
 def _state_of(path: Path, model: Model) -> checkpoint.State | None:
-    """The state of a run; None for one that begins again, since it died before it had any."""
+    """The state of a run; None for one that begins again, since it died before it had any.
+
+    Raises:
+        InputError: the run was trimmed, and has none; or it is damaged.
+    """
+    if is_trimmed(path):
+        raise InputError(f"{path}: trimmed, without weights: there is nothing to go on with")
     if not model.iterative or not any((path / name).exists() for name in (LAST, BEST)):
         return None
     return checkpoint.load_state(path / LAST)
