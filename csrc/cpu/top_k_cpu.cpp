@@ -93,6 +93,7 @@ constexpr int64_t kFewestRows = 48;            // in a block; below, packing the
 constexpr int64_t kBlockCandidates = 1 << 20;  // of all rows of a block
 constexpr int64_t kFewestItems = 2048;         // in a range; below, splitting does not pay
 constexpr int64_t kNotFinite = -1;             // some score is not
+constexpr int64_t kRun = 32;                   // candidates looked at together for gaps
 constexpr int64_t kMostGaps = 4;  // one item of so many missing: scored all the same, and masked
 
 template <class T>
@@ -157,12 +158,30 @@ class TopK {
     });
   }
 
-  // Few items are missing: where they are is quicker asked than the others gathered.
+  // Few items are missing: where they are is quicker asked than the others gathered. They are found
+  // between candidates that are no neighbours, a run of candidates at a time.
   void mark_allowed() {
-    allowed.assign(static_cast<size_t>(items / 8) + sizeof(uint64_t) + 1, 0);
-    for (int64_t i = 0; i < a.candidate_count; ++i) {
-      const int32_t at = a.candidates[i] - 1;
-      allowed[static_cast<size_t>(at / 8)] |= static_cast<uint8_t>(1 << at % 8);
+    allowed.assign(static_cast<size_t>(items / 8) + sizeof(uint64_t) + 1, 0xff);
+    int32_t before = 0;
+    for (int64_t at = 0; at < a.candidate_count; at += kRun) {
+      const int64_t end = std::min(at + kRun, a.candidate_count);
+      const int32_t last = a.candidates[end - 1];
+      if (last - before != end - at) {
+        for (int64_t i = at; i < end; ++i) {
+          forbid(before + 1, a.candidates[i]);
+          before = a.candidates[i];
+        }
+      }
+      before = last;
+    }
+    forbid(before + 1, static_cast<int32_t>(items) + 1);
+  }
+
+  // None of the items first .. end - 1 may be returned.
+  void forbid(int32_t first, int32_t end) {
+    for (int32_t item = first; item < end; ++item) {
+      const int32_t at = item - 1;
+      allowed[static_cast<size_t>(at / 8)] &= static_cast<uint8_t>(~(1 << at % 8));
     }
   }
 

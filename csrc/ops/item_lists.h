@@ -43,11 +43,15 @@ inline void check_item_list_values(const Checker& check, const char* name, const
   }
 }
 
-// Candidates ascend within 1 .. classes - 1; a dense tensor.
+// Candidates ascend within 1 .. classes - 1; a dense tensor. Nearly a catalogue of them may come
+// with every request, so that all are compared before the one at fault is looked for.
 inline void check_candidate_values(const Checker& check, const Tensor& candidates,
                                    int64_t classes) {
   const int32_t* item = read_pointer<int32_t>(candidates);
-  for (int64_t i = 0; i < candidates.size(0); ++i) {
+  const int64_t count = candidates.size(0);
+  int32_t descents = count > 0 && (item[0] < 1 || item[count - 1] >= classes);
+  for (int64_t i = 1; i < count; ++i) descents |= item[i] <= item[i - 1];
+  for (int64_t i = 0; descents != 0 && i < count; ++i) {
     check.require(item[i] > (i ? item[i - 1] : 0) && item[i] < classes,
                   "candidates must ascend in 1 .. ", classes - 1, ", but entry ", i, " is ",
                   item[i]);

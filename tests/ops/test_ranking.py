@@ -232,18 +232,21 @@ def test_the_kernels_check_what_would_crash_them() -> None:
             torch.ops.mclrec_fast.target_rank(*(case | change).values())
 
 
-@pytest.mark.parametrize("missing", [[49], list(range(2, 50))])
+MISSING = [[199], [1], [32, 33], [34, 64, 65, 97], [1, 2, 100, 198], [*range(150, 199)]]
+
+
+@pytest.mark.parametrize("missing", [*MISSING, list(range(2, 200))])
 def test_what_is_no_candidate_is_not_looked_at(missing: list[int], backend: str) -> None:
     """Whether few items are missing or most: the vectors of the others may be anything."""
-    case = rounded(20, 50, 7)
+    case = rounded(20, 200, 7)
     case["item_embedding"][missing] = torch.nan
-    left = torch.tensor([i for i in range(1, 50) if i not in missing], dtype=torch.int32)
+    left = torch.tensor([i for i in range(1, 200) if i not in missing], dtype=torch.int32)
     lists = lists_per_row([[]] * 20)
     scores, items = top_k(
-        case["h"], case["item_embedding"], 50, *lists, candidates=left, backend=backend
+        case["h"], case["item_embedding"], 200, *lists, candidates=left, backend=backend
     )
     assert bool(scores[:, : len(left)].isfinite().all())
     assert all(sorted(row[: len(left)]) == left.tolist() for row in items.tolist())
-    case["item_embedding"][1] = torch.nan
+    case["item_embedding"][int(left[0])] = torch.nan
     with pytest.raises(ValueError, match="row 0 "):
         top_k(case["h"], case["item_embedding"], 5, *lists, candidates=left, backend=backend)
