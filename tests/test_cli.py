@@ -198,6 +198,20 @@ def test_exit_codes_of_the_process(log: Path, tmp_path: Path) -> None:
     assert "| torch\n" not in done.stderr
 
 
+def test_a_run_does_not_import_torchs_compiler(log: Path, tmp_path: Path) -> None:
+    """It takes longer than all else that a small run does."""
+    argv = arguments(log, tmp_path / "run", "--epochs", "1")
+    code = (
+        "import sys\n"
+        "from mclrec_fast.commands import main\n"
+        f"assert main(['train', *{argv!r}]) == 0\n"
+        f"assert main(['recommend', {str(tmp_path / 'run')!r}, '--users', '100']) == 0\n"
+        "print('imported:', sorted({'sympy', 'torch._dynamo'} & sys.modules.keys()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("imported: []\n"), done.stdout + done.stderr
+
+
 def test_ctrl_c_before_the_run_begins(tmp_path: Path) -> None:
     """A data set that never arrives, and a user who gives up."""
     pipe = tmp_path / "a.txt"

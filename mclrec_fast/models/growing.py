@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..ops.philox import normal_rows
 from .base import Model
+from .memory import weights_without_memory
 
 _USUAL_DEVIATION = 0.02
 
@@ -53,11 +54,9 @@ def grow(model: Model, item_ids: NDArray[Any], seed: int) -> None:
 
 def _shapes(model: Model, n_classes: int) -> dict[str, torch.Size]:
     """The shapes of a model's weights and buffers if it had so many item classes."""
-    with torch.device("meta"):
-        other = type(model)(model.options)
-        other.build(n_classes)
+    weights = weights_without_memory(type(model)(model.options), n_classes)
     own = model.state_dict()
-    return {name: tensor.shape for name, tensor in other.state_dict().items() if name in own}
+    return {name: tensor.shape for name, tensor in weights.items() if name in own}
 
 
 def new_rows(old: Tensor, count: int, deviation: float, seed: int) -> Tensor:

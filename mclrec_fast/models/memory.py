@@ -4,9 +4,10 @@ What training needs beside them (gradients, two moments, a batch) is not counted
 """
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ..errors import InputError
 
@@ -14,6 +15,29 @@ if TYPE_CHECKING:
     from .base import Model
 
 _SIZES = ("hidden_size", "inner_size", "max_length", "layers")
+_DRAWS = {"normal_", "trunc_normal_", "uniform_"}
+
+
+class _NoDraws(TorchFunctionMode):
+    """Initial values are not drawn: for a meta tensor torch imports its compiler to draw none."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function.__name__ in _DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
+
+
+def weights_without_memory(model: "Model", n_classes: int) -> dict[str, torch.Tensor]:
+    """The weights of a model for V item classes as meta tensors: shapes and dtypes alone.
+
+    Raises:
+        RuntimeError: it cannot be built that way, or a size overflows.
+    """
+    with torch.device("meta"), _NoDraws():
+        model.build(n_classes)
+    return model.state_dict()
 
 
 def require_memory(model: "Model", n_classes: int) -> None:
@@ -27,9 +51,8 @@ def require_memory(model: "Model", n_classes: int) -> None:
         InputError: naming the sizes.
     """
     try:
-        with torch.device("meta"):
-            model.build(n_classes)
-        gib = sum(t.numel() * t.element_size() for t in model.state_dict().values()) / 2**30
+        weights = weights_without_memory(model, n_classes).values()
+        gib = sum(t.numel() * t.element_size() for t in weights) / 2**30
     except RuntimeError as error:
         if "overflow" not in str(error):
             return  # one that cannot be built without memory

@@ -18,8 +18,8 @@ from .readers import fuzz_readers
 
 @pytest.mark.skipif(not reader.available(), reason="the C++ reader is not built")
 def test_readers_agree(tmp_path: Path) -> None:
-    counts = fuzz_readers(tmp_path, 8000)
-    assert min(counts["read"], counts["with bad lines"], counts["refused before reading"]) > 500
+    counts = fuzz_readers(tmp_path, 4000)
+    assert min(counts["read"], counts["with bad lines"], counts["refused before reading"]) > 250
 
 
 @pytest.mark.skipif(not _native.available("cpu"), reason="the CPU kernels are not built")
