@@ -104,9 +104,24 @@ reader::Layout layout_of(const py::object& from) {
   return layout;
 }
 
+// From a dict of descriptors by column, and the rows to hold in memory.
+reader::Spool spool_of(const py::dict& from, const reader::Layout& layout) {
+  reader::Spool spool;
+  const auto get = [&](const char* name, int* to, bool needed) {
+    if (needed) *to = py::cast<int>(from[name]);
+  };
+  get("users", &spool.users, true);
+  get("items", &spool.items, true);
+  get("times", &spool.times, layout.table && layout.time >= 0);
+  get("then", &spool.then, layout.table && layout.then >= 0);
+  get("ratings", &spool.ratings, layout.table && layout.rating >= 0);
+  spool.rows = py::cast<size_t>(from["rows"]);
+  return spool;
+}
+
 py::dict read_file(const py::bytes& path, const py::object& described, int threads,
                    int64_t bytes_per_thread, int64_t block_bytes, const py::object& stream,
-                   Progress* progress) {
+                   Progress* progress, const py::object& spooled) {
   const reader::Layout layout = layout_of(described);
   const auto offset = py::cast<int64_t>(described.attr("offset"));
   const auto first_line = py::cast<int64_t>(described.attr("first_line"));
@@ -114,10 +129,15 @@ py::dict read_file(const py::bytes& path, const py::object& described, int threa
     throw py::value_error(
         "threads, bytes_per_thread and block_bytes must be 1 or more, offset 0 or more");
   }
+  const bool spools = !spooled.is_none();
+  const reader::Spool spool =
+      spools ? spool_of(py::cast<py::dict>(spooled), layout) : reader::Spool();
+  if (spools && threads != 1) throw py::value_error("one thread spools");
   const reader::Effort effort{.threads = threads,
                               .bytes_per_thread = bytes_per_thread,
                               .block_bytes = static_cast<size_t>(block_bytes),
-                              .bytes_read = progress == nullptr ? nullptr : &progress->bytes};
+                              .bytes_read = progress == nullptr ? nullptr : &progress->bytes,
+                              .spool = spools ? &spool : nullptr};
   const std::string name = path;
   const auto held = std::make_shared<py::bytes>();
   const reader::Pull pull = stream.is_none() ? reader::Pull() : pull_from(stream, held);
@@ -126,6 +146,10 @@ py::dict read_file(const py::bytes& path, const py::object& described, int threa
     py::gil_scoped_release release;
     log = pull ? reader::read_stream(pull, first_line, layout, effort)
                : reader::read_log(name, offset, first_line, layout, effort);
+  } catch (const reader::SpoolError& error) {
+    errno = error.code().value();
+    PyErr_SetFromErrno(PyExc_OSError);  // without a name: it is not the log that failed
+    throw py::error_already_set();
   } catch (const std::system_error& error) {
     errno = error.code().value();
     PyErr_SetFromErrnoWithFilename(PyExc_OSError, name.c_str());
@@ -146,6 +170,10 @@ py::dict read_file(const py::bytes& path, const py::object& described, int threa
   if (layout.then >= 0 && log.then_is_float) result["then"] = take<double>(log.then);
   if (layout.then >= 0 && !log.then_is_float) result["then"] = take<int64_t>(log.then);
   if (layout.rating >= 0) result["ratings"] = take<double>(log.ratings);
+  result["times_are_float"] = log.times_are_float;
+  result["then_are_float"] = log.then_is_float;
+  result["times_spooled_integers"] = log.times_spooled_integers;
+  result["then_spooled_integers"] = log.then_spooled_integers;
   return result;
 }
 
@@ -245,11 +273,12 @@ PYBIND11_MODULE(_reader, module) {
   module.def("read", &read_file, py::arg("path"), py::arg("layout"), py::arg("threads"),
              py::arg("bytes_per_thread") = int64_t{1} << 20,
              py::arg("block_bytes") = int64_t{1} << 19, py::arg("stream") = py::none(),
-             py::arg("progress") = py::none(),
+             py::arg("progress") = py::none(), py::arg("spool") = py::none(),
              "Read a log file, or the blocks that `stream` returns, up to an empty one: a dict of "
              "users, items, user_ids, item_ids, times, then, ratings, the first problems as (line, "
              "code, field, detail, "
-             "number), and their count as bad.");
+             "number), and their count as bad. With `spool`, a dict of file descriptors, the "
+             "columns are written there instead, by one thread.");
   module.def("census", &census, py::arg("items"), py::arg("offsets"), py::arg("times"),
              py::arg("threads"),
              "What a grouped log repeats: whether a user had the item before (bool for each row), "

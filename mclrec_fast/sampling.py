@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .ops.philox import STREAM_VALIDATION, shuffle_order
+from .ops.philox import STREAM_VALIDATION
+from .shuffling import Shuffled
 
 if TYPE_CHECKING:
     from .data import Dataset
@@ -69,8 +70,8 @@ class SampleTable:
         """`count` of the samples, a fixed choice by the seed, in their order; all if 0 or more."""
         if not 0 < count < len(self):
             return self
-        order = shuffle_order(len(self), seed=seed, epoch=0, stream=STREAM_VALIDATION)
-        chosen = order[:count].sort().values.to(self.device)
+        order = Shuffled(len(self), seed=seed, epoch=0, stream=STREAM_VALIDATION)
+        chosen = order.part(0, count).sort().values.to(self.device)
         table = copy.copy(self)
         table.users, table.ends = self.users[chosen], self.ends[chosen]
         return table

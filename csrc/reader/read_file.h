@@ -66,6 +66,7 @@ struct Log {
   Buffer<Value> times, then;
   Buffer<double> ratings;
   bool times_are_float = false, then_is_float = false;
+  int64_t times_spooled_integers = 0, then_spooled_integers = 0;  // see TimeColumn
   std::vector<Problem> problems;
   int64_t n_problems = 0;
 };
@@ -185,6 +186,8 @@ inline Log read_segments(std::vector<std::unique_ptr<Segment>> segments, int64_t
     line += segment->n_lines;
   }
   Segment& head = *segments[0];
+  log.times_spooled_integers = head.times.spooled_integers;
+  log.then_spooled_integers = head.then.spooled_integers;
   log.user_ids = std::move(head.user_ids);
   log.item_ids = std::move(head.item_ids);
   std::vector<std::vector<int32_t>> user_codes(segments.size()), item_codes(segments.size());

@@ -14,6 +14,7 @@
 #include <functional>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "buffer.h"
@@ -37,10 +38,13 @@ struct TimeColumn {
   bool used = false, iso = false, is_float = false;
   Buffer<Value> values;
   std::array<Value, kBatchRows> batch;  // parsed and not yet in `values`
+  int64_t spooled = 0;                  // values that were in `values` and are in a file now
+  int64_t spooled_integers = 0;         // how many of them are integers, of a column of doubles
 
   void to_double() {
     if (is_float) return;
     is_float = true;
+    spooled_integers = spooled;
     for (size_t i = 0; i < values.size(); ++i) {
       values[i].real = static_cast<double>(values[i].integer);
     }
@@ -65,11 +69,38 @@ struct UserLine {
   int64_t line;
 };
 
+// Files that take the columns of a log larger than memory, in the order of its rows.
+struct Spool {
+  int users = -1, items = -1, times = -1, then = -1, ratings = -1;  // descriptors
+  size_t rows = 1 << 18;                                            // held in memory, about
+};
+
+class SpoolError : public std::system_error {
+ public:
+  using std::system_error::system_error;
+};
+
+// Writes a column behind what its file holds, and empties it.
+template <typename T>
+void write_out(int file, Buffer<T>* column) {
+  const char* at = reinterpret_cast<const char*>(column->data());
+  size_t left = column->size() * sizeof(T);
+  while (left > 0) {
+    const ssize_t n = write(file, at, left);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) throw SpoolError(errno, std::generic_category());
+    at += n;
+    left -= static_cast<size_t>(n);
+  }
+  column->resize(0);
+}
+
 struct Effort {
   int threads = 1;
   int64_t bytes_per_thread = 1 << 20;          // smaller files are read by fewer threads
   size_t block_bytes = 1 << 19;                // read at a time
   std::atomic<int64_t>* bytes_read = nullptr;  // of a file, so far: for who wants to watch
+  const Spool* spool = nullptr;                // where columns go, of one thread
 };
 
 class Segment {
@@ -85,6 +116,7 @@ class Segment {
         end_(end),
         block_bytes_(effort.block_bytes),
         bytes_read_(effort.bytes_read),
+        spool_(effort.spool),
         splitter_(layout_) {
     set_up_roles();
   }
@@ -114,11 +146,13 @@ class Segment {
       }
       lines(block_.data(), block_.data() + whole);
       flush();
+      if (spool_ != nullptr && items.size() >= spool_->rows) spool();
       if (last) break;
       reserve_rest();
       kept = size - whole;
       std::memmove(block_.data(), block_.data() + whole, kept);
     }
+    if (spool_ != nullptr) spool();
     block_ = Buffer<char>();
   }
 
@@ -186,9 +220,20 @@ class Segment {
     return got;
   }
 
+  void spool() {
+    write_out(spool_->users, &users);
+    write_out(spool_->items, &items);
+    for (const auto& [column, file] : {std::pair(&times, spool_->times), {&then, spool_->then}}) {
+      if (!column->used) continue;
+      column->spooled += static_cast<int64_t>(column->values.size());
+      write_out(file, &column->values);
+    }
+    if (layout_.rating >= 0) write_out(spool_->ratings, &ratings);
+  }
+
   // After the first block: room for the rows to come, by the rows so far.
   void reserve_rest() {
-    if (reserved_ || pull_ != nullptr || at_ == begin_) return;
+    if (reserved_ || pull_ != nullptr || spool_ != nullptr || at_ == begin_) return;
     reserved_ = true;
     const double share = static_cast<double>(end_ - begin_) / static_cast<double>(at_ - begin_);
     const auto rows = static_cast<size_t>(static_cast<double>(items.size()) * share * 1.05);
@@ -432,6 +477,7 @@ class Segment {
   const int64_t begin_, end_;
   const size_t block_bytes_;
   std::atomic<int64_t>* const bytes_read_;
+  const Spool* const spool_;
   bool reserved_ = false;
   Buffer<char> block_;
   std::array<bool, 256> stop_;  // characters that end a field

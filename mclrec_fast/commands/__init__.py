@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 VERBS = {
+    "prepare": "read a log of any size once, into a folder that opens at once",
     "train": "train a model on a log, or go on with a run",
     "estimate": "what a training would take, in memory and time",
     "evaluate": "rank a run's validation and test targets again",

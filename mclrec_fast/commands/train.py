@@ -56,14 +56,32 @@ def resolve(given: dict[str, Given]) -> Resolved:
         InputError: contradictions; training on everything without saying for how long.
     """
     from ..data import recommended_settings
+    from ..data.prepared import is_prepared
 
     name = None
+    if "data" in given and is_prepared(given["data"].value):
+        given = _as_prepared(given)
     if "data" not in given:
         name = given["dataset"].value if "dataset" in given else configuration.DEFAULT_DATASET
     row = {} if name is None else recommended_settings(name)
     resolved = configuration.resolve(given, row, name or "")
     configuration.require_an_end(resolved.config.data, given)
     return resolved
+
+
+def _as_prepared(given: dict[str, Given]) -> dict[str, Given]:
+    """What was given, with what a prepared log was made with.
+
+    Raises:
+        InputError: something was given that it was not made with.
+    """
+    from ..data.prepared import options_of, require_option
+
+    folder = given["data"].value
+    options = options_of(folder)
+    for name in options.keys() & given.keys():
+        require_option(folder, name, given[name].value, options[name])
+    return {**given, **{name: Given(value, folder) for name, value in options.items()}}
 
 
 def verb(argv: Sequence[str] | None) -> None:

@@ -34,6 +34,11 @@ class Filters:
     min_item: int = 0
     ratings_needed: bool = True
 
+    def any(self) -> bool:
+        """Whether any row can go."""
+        rare = self.min_user > 1 or self.min_item > 1
+        return rare or self.min_rating is not None or self.dedupe != "none"
+
 
 @dataclass(frozen=True)
 class Removed:
@@ -76,7 +81,7 @@ def core_mask(
     return mask
 
 
-def _first_mask(table: Table) -> NDArray[np.bool_]:
+def first_mask(table: Table) -> NDArray[np.bool_]:
     """The earliest row of each (user, item) pair, ties in file order, bool [R]."""
     pair = table.users.astype(np.int64) * len(table.item_ids) + table.items
     if table.times is None:
@@ -90,7 +95,7 @@ def _first_mask(table: Table) -> NDArray[np.bool_]:
     return mask
 
 
-def _distinct_mask(table: Table) -> NDArray[np.bool_]:
+def distinct_mask(table: Table) -> NDArray[np.bool_]:
     """The first of rows that are equal in every column, bool [R]."""
     columns = (table.users, table.items, table.times, table.then, table.ratings)
     keys = [column for column in columns if column is not None]
@@ -125,29 +130,42 @@ def apply_filters(
     """
     rating = dedupe = core = 0
     if filters.min_rating is not None:
-        if table.ratings is None:
-            raise InputError(f"{source}: --min-rating needs ratings, and there are none")
-        rating = _keep(table, table.ratings >= filters.min_rating)
+        rating = _keep(table, require_ratings(table, source) >= filters.min_rating)
         if not empty_is_fine:
-            _refuse_nothing(table, source, f"--min-rating {filters.min_rating:g}")
+            refuse_nothing(len(table.users), source, f"--min-rating {filters.min_rating:g}")
     if filters.dedupe == "first":
-        dedupe = _keep(table, _first_mask(table))
+        dedupe = _keep(table, first_mask(table))
     elif filters.dedupe == "exact":
-        dedupe = _keep(table, _distinct_mask(table))
+        dedupe = _keep(table, distinct_mask(table))
     if filters.min_user > 1 or filters.min_item > 1:
         mask = core_mask(table.users, table.items, filters.min_user, filters.min_item)
         core = _keep(table, mask)
-        _refuse_nothing(
-            table, source, f"--min-user {filters.min_user} --min-item {filters.min_item}"
-        )
+        option = f"--min-user {filters.min_user} --min-item {filters.min_item}"
+        refuse_nothing(len(table.users), source, option)
     if rating or dedupe or core:
         table.users, table.user_ids = _compact(table.users, table.user_ids)
         table.items, table.item_ids = _compact(table.items, table.item_ids)
     return Removed(rating, dedupe, core)
 
 
-def _refuse_nothing(table: Table, source: str, option: str) -> None:
-    if not len(table.users):
+def require_ratings(table: Table, source: str) -> NDArray[np.float64]:
+    """The ratings of a table.
+
+    Raises:
+        InputError: it has none.
+    """
+    if table.ratings is None:
+        raise InputError(f"{source}: --min-rating needs ratings, and there are none")
+    return table.ratings
+
+
+def refuse_nothing(rows: int, source: str, option: str) -> None:
+    """Refuse a filter that leaves no rows.
+
+    Raises:
+        InputError: it does.
+    """
+    if not rows:
         raise InputError(f"{source}: {option} leaves no interactions")
 
 

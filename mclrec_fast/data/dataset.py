@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
 from ..console import Console
 from ..errors import InputError
-from . import census, grown, named, reader
+from . import census, grown, named, prepared, reader
 from .build import Filters, Removed, apply_filters, build_log
 from .card import DataCard, Origin, make_card
 from .columns import ColumnNames
@@ -30,6 +30,7 @@ from .logfile import Request, Rows, read_log
 from .other import in_numbers_of
 from .samples import Samples, Split, split, training_counts
 from .source import STDIN, Source
+from .spool import Spool
 from .synthetic import SyntheticConfig, generate
 from .table import Table
 
@@ -44,6 +45,7 @@ class Dataset:
         card: the figures, for people and for result.json.
         config: what was loaded and how; loading it again gives the same data set.
         recommended: the settings published for a named data set, by configuration key.
+        counts: what `training_counts` returns, where it was counted before.
     """
 
     log: InteractionLog
@@ -51,6 +53,7 @@ class Dataset:
     card: DataCard
     config: DataConfig
     recommended: dict[str, float] = field(default_factory=dict)
+    counts: NDArray[np.float32] | None = None
 
     @property
     def name(self) -> str:
@@ -59,7 +62,7 @@ class Dataset:
 
     def training_counts(self) -> NDArray[np.float32]:
         """How often training sees each item, float32 [V]."""
-        return training_counts(self.log, self.split.train)
+        return training_counts(self.log, self.split.train) if self.counts is None else self.counts
 
     def numbered_as(self, item_ids: NDArray[Any]) -> "Dataset":
         """The same data set with its items numbered as a catalogue does.
@@ -80,7 +83,7 @@ class Dataset:
             unknown = self.log.item_ids[self.log.items[int(np.flatnonzero(~kept)[0])]]
             raise InputError(f"{self.log.source}: item {unknown!r} is not in the catalogue")
         card = replace(self.card, item_ids_sha256=ids_digest(item_ids[1:]))
-        return replace(self, log=log, card=card)
+        return replace(self, log=log, card=card, counts=None)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **options: Any) -> "Dataset":
@@ -119,7 +122,7 @@ class Dataset:
             )
         refuse_idle_options(config)
         rows = frame_table(frame, _column_names(config), config.min_rating is not None, name)
-        loaded = _Loaded(name, "frame", "none", rows.table, rows.used, name)
+        loaded = Loaded(name, "frame", "none", rows.table, rows.used, name)
         loaded.in_words = rows.in_words
         loaded.notes = (*rows.notes, *rows.warnings)
         _warn(name, rows.warnings)
@@ -127,8 +130,8 @@ class Dataset:
 
 
 @dataclass
-class _Loaded:
-    """A table on its way to becoming a data set."""
+class Loaded:
+    """A table on its way to becoming a data set; the fields are those of `logfile.Rows`."""
 
     name: str
     format: str
@@ -209,6 +212,9 @@ _SYNTHETIC = ("synthetic_users", "synthetic_items", "synthetic_seed")
 _FRACTIONS = ("valid_fraction", "test_fraction")
 
 
+_NO_SAMPLES = Split(Samples(np.empty(0, np.int32), np.empty(0, np.int32)), None, None, 0, "none")
+
+
 class LogWarning(UserWarning):
     """A log was read in a way that may not be what its owner means."""
 
@@ -218,10 +224,8 @@ def _warn(source: str, texts: list[str]) -> None:
         warnings.warn(f"{source}: {text}", LogWarning, stacklevel=4)
 
 
-def _load_file(
-    data: str, config: DataConfig, threads: int, soft: frozenset[str], opened: Source | None
-) -> _Loaded:
-    rows = read_log(data, request_of(config, threads, soft), opened)
+def _load_file(data: str, request: Request, opened: Source | None) -> Loaded:
+    rows = read_log(data, request, opened)
     source = "standard input" if data == STDIN else data
     _warn(source, rows.warnings)
     loaded = _from_rows(rows, source)
@@ -229,7 +233,12 @@ def _load_file(
     return loaded
 
 
-def request_of(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_SOFT) -> Request:
+def request_of(
+    config: DataConfig,
+    threads: int,
+    soft: frozenset[str] = NOTHING_SOFT,
+    spool: Spool | None = None,
+) -> Request:
     """How a configuration's file is read."""
     return Request(
         config.format,
@@ -237,11 +246,12 @@ def request_of(config: DataConfig, threads: int, soft: frozenset[str] = NOTHING_
         config.min_rating is not None,
         config.reader,
         threads,
+        spool,
     )
 
 
-def _from_rows(rows: Rows, source: str) -> _Loaded:
-    return _Loaded(
+def _from_rows(rows: Rows, source: str) -> Loaded:
+    return Loaded(
         rows.name,
         rows.format,
         rows.reader,
@@ -254,12 +264,13 @@ def _from_rows(rows: Rows, source: str) -> _Loaded:
     )
 
 
-def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
+def _load_named(name: str, config: DataConfig, threads: int, spool: Spool | None) -> Loaded:
     entry = named.find(name)
     path = named.fetch(entry)
     digest = file_sha256(path)
     named.check_digest(entry, path, digest)
-    rows = read_log(str(path), request_of(replace(config, format=entry.format), threads))
+    request = request_of(replace(config, format=entry.format), threads, spool=spool)
+    rows = read_log(str(path), request)
     loaded = _from_rows(rows, str(path))
     loaded.name, loaded.sha256, loaded.notes = entry.name, digest, (entry.notice,)
     loaded.recommended = dict(entry.recommended)
@@ -267,7 +278,7 @@ def _load_named(name: str, config: DataConfig, threads: int) -> _Loaded:
 
 
 def _finish(
-    loaded: _Loaded,
+    loaded: Loaded,
     config: DataConfig,
     batch_size: int | None,
     threads: int = 1,
@@ -287,13 +298,12 @@ def _finish(
             test_fraction=config.test_fraction,
         )
     else:
-        nothing = Samples(np.empty(0, np.int32), np.empty(0, np.int32))
-        parts = Split(nothing, None, None, 0, "none")
+        parts = _NO_SAMPLES
     findings = census.find(log, parts, census.take(log, loaded.reader, threads))
     card = make_card(
         log,
         parts,
-        _origin(loaded, log, parts, findings, config),
+        origin_of(loaded, log, parts, findings, config),
         findings,
         batch_size=batch_size or TrainConfig().batch_size,
         filters=filters,
@@ -302,13 +312,14 @@ def _finish(
     return Dataset(log, parts, card, config, loaded.recommended)
 
 
-def _origin(
-    loaded: _Loaded,
+def origin_of(
+    loaded: Loaded,
     log: InteractionLog,
     parts: Split,
     findings: census.Findings,
     config: DataConfig,
 ) -> Origin:
+    """What a card says about where the rows come from."""
     span = census.time_span(log)
     return Origin(
         loaded.name,
@@ -327,9 +338,7 @@ def _origin(
     )
 
 
-def _filtered_log(
-    loaded: _Loaded, filters: Filters, threads: int
-) -> tuple[InteractionLog, Removed]:
+def _filtered_log(loaded: Loaded, filters: Filters, threads: int) -> tuple[InteractionLog, Removed]:
     removed = apply_filters(loaded.table, filters, loaded.source)
     if loaded.table.then is not None:
         loaded.still_tied = census.still_tied(loaded.table)
@@ -344,7 +353,7 @@ def _log_table(log: InteractionLog) -> Table:
     return Table(users, log.items - np.int32(1), log.user_ids, log.item_ids[1:], log.times)
 
 
-def _load_synthetic(config: DataConfig) -> _Loaded:
+def _load_synthetic(config: DataConfig) -> Loaded:
     size = SyntheticConfig(config.synthetic_users, config.synthetic_items, config.synthetic_seed)
     if config.min_rating is not None:
         raise InputError("--min-rating needs ratings, and the synthetic data set has none")
@@ -355,7 +364,7 @@ def _load_synthetic(config: DataConfig) -> _Loaded:
     if config.ignore_times:
         table.times = None
     entry = named.find("synthetic")
-    return _Loaded(
+    return Loaded(
         "synthetic",
         "generated",
         "none",
@@ -390,7 +399,9 @@ def load_dataset(
     """
     config = _with_options(config or DataConfig(), options)
     threads = threads or os.cpu_count() or 1
-    return _finish(_load(config, threads), config, batch_size, threads)
+    if prepared.is_prepared(config.data):
+        return _prepared(config, batch_size, NOTHING_SOFT)
+    return _finish(load_rows(config, threads), config, batch_size, threads)
 
 
 def load_other(
@@ -413,22 +424,60 @@ def load_other(
         InputError: anything wrong with the file, the options or the download.
     """
     threads, parts = threads or os.cpu_count() or 1, frozenset(soft)
-    return _finish(_load(config, threads, parts, opened), config, None, threads, parts)
+    if prepared.is_prepared(config.data):
+        dataset = _prepared(config, None, parts)
+        return replace(dataset, split=_NO_SAMPLES, counts=None)
+    loaded = _load_first(config, request_of(config, threads, parts), opened)
+    for path in config.more:
+        _append(loaded, path, config, threads)
+    return _finish(loaded, config, None, threads, parts)
 
 
-def _load(
-    config: DataConfig,
-    threads: int,
-    soft: frozenset[str] = NOTHING_SOFT,
-    opened: Source | None = None,
-) -> _Loaded:
-    loaded = _load_first(config, threads, soft, opened)
+def _prepared(config: DataConfig, batch_size: int | None, soft: frozenset[str]) -> Dataset:
+    """The data set of a prepared log; where `soft` is not empty, as that of another run's."""
+    assert config.data is not None
+    if config.dataset is not None:
+        raise InputError("give --data FILE or --dataset NAME, not both")
+    given = frozenset(field.name for field in dataclasses.fields(DataConfig))
+    if soft:
+        given -= {"holdout", "valid_fraction", "test_fraction", "format"}
+        given -= {name for name, part in PARTS.items() if part in soft}
+    config = prepared.config_of(config, prepared.options_of(config.data), given)
+    assert config.data is not None
+    found = prepared.open_prepared(config.data)
+    size = batch_size or TrainConfig().batch_size
+    card = replace(
+        found.card,
+        name=Path(config.data).resolve().name,
+        batch_size=size,
+        batches_per_epoch=-(-found.split.train.size // size),
+    )
+    recommended: dict[str, float] = {}
+    return Dataset(found.log, found.split, card, config, recommended, found.counts)
+
+
+PARTS = {
+    "user_col": "user", "item_col": "item", "time_col": "time", "rating_col": "rating",
+    "then_by": "then", "columns": "names", "header": "header",
+}  # fmt: skip
+"""Which part of a log an option is about; `load_other` may have it soft."""
+
+
+def load_rows(config: DataConfig, threads: int, spool: Spool | None = None) -> Loaded:
+    """The rows of what a configuration names, as they come.
+
+    Args:
+        config: what to load.
+        threads: threads the reader may use.
+        spool: where the columns of a large file go instead of into memory.
+    """
+    loaded = _load_first(config, request_of(config, threads, spool=spool), None)
     for path in config.more:
         _append(loaded, path, config, threads)
     return loaded
 
 
-def _append(loaded: _Loaded, path: str, config: DataConfig, threads: int) -> None:
+def _append(loaded: Loaded, path: str, config: DataConfig, threads: int) -> None:
     """Put the rows of one more log behind those that were read."""
     request = request_of(replace(config, format="auto"), threads, _SOFT_IN_MORE)
     rows = read_log(path, request)
@@ -443,15 +492,13 @@ def _append(loaded: _Loaded, path: str, config: DataConfig, threads: int) -> Non
 _SOFT_IN_MORE = frozenset(("user", "item", "time", "names", "header"))
 
 
-def _load_first(
-    config: DataConfig, threads: int, soft: frozenset[str], opened: Source | None
-) -> _Loaded:
+def _load_first(config: DataConfig, request: Request, opened: Source | None) -> Loaded:
     if config.data is not None and config.dataset is not None:
         raise InputError("give --data FILE or --dataset NAME, not both")
     refuse_idle_options(config)
     if config.data is not None:
-        return _load_file(config.data, config, threads, soft, opened)
+        return _load_file(config.data, request, opened)
     name = config.dataset or DEFAULT_DATASET
     if name == "synthetic":
         return _load_synthetic(config)
-    return _load_named(name, config, threads)
+    return _load_named(name, config, request.threads, request.spool)

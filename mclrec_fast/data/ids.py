@@ -100,7 +100,8 @@ def external_id(value: Any, place: int = 0) -> int | str:
     )
 
 
-def _pack(ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def pack_ids(ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """External ids as plain arrays by name: integers, or UTF-8 text and its offsets."""
     if ids.dtype != object:
         return {"integers": ids.astype("<i8", copy=False)}
     texts = [value.encode("utf-8") for value in ids.tolist()]
@@ -111,7 +112,7 @@ def _pack(ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
 def ids_digest(ids: NDArray[Any]) -> str:
     """SHA-256 of some ids and their order; it does not depend on the machine."""
     digest = hashlib.sha256()
-    for name, array in _pack(ids).items():
+    for name, array in pack_ids(ids).items():
         digest.update(f"{name} {len(array)};".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -162,19 +163,25 @@ def _texts(text: NDArray[Any], ends: NDArray[Any]) -> list[str]:
     return [joined[a:b].decode("utf-8") for a, b in pairwise(ends.tolist())]
 
 
+def unpack_ids(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """The ids that `pack_ids` packed.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if set(arrays) == {"integers"} and arrays["integers"].dtype == np.dtype("<i8"):
+        return arrays["integers"].astype(np.int64, copy=False)
+    if set(arrays) == {"text", "offsets"}:
+        return as_objects(_texts(arrays["text"], arrays["offsets"]))
+    raise ValueError("unexpected arrays")
+
+
 def _unpack(path: Path, first: int, digest: str) -> NDArray[Any]:
     """The ids in a file: distinct from position `first` on, and with the digest if one is known."""
     try:
-        arrays = read_arrays(path)
-        ids: NDArray[Any]
-        if set(arrays) == {"integers"} and arrays["integers"].dtype == np.dtype("<i8"):
-            ids = arrays["integers"].astype(np.int64, copy=False)
-            distinct = len(np.unique(ids[first:]))
-        elif set(arrays) == {"text", "offsets"}:
-            values = _texts(arrays["text"], arrays["offsets"])
-            ids, distinct = as_objects(values), len(set(values[first:]))
-        else:
-            raise ValueError("unexpected arrays")
+        ids = unpack_ids(read_arrays(path))
+        some = ids[first:]
+        distinct = len(set(some.tolist())) if some.dtype == object else len(np.unique(some))
         if len(ids) < first or distinct != len(ids) - first:
             raise ValueError("an id is there twice")
         if digest and ids_digest(ids[first:]) != digest:
@@ -202,7 +209,7 @@ def as_objects(values: list[str]) -> NDArray[Any]:
 
 def _write(path: Path, ids: NDArray[Any], private: bool) -> None:
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **_pack(ids))
+    np.savez_compressed(content, allow_pickle=False, **pack_ids(ids))
     write_atomically(path, content.getvalue(), private=private)
 
 

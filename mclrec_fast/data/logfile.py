@@ -5,7 +5,7 @@ What the rows mean is not known here; dataset.py filters, groups and splits them
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
@@ -15,6 +15,7 @@ from .formats import detect_format
 from .frame import read_parquet
 from .layout import find_layout
 from .source import STDIN, SUFFIXES, Source
+from .spool import Spool
 from .table import Table, concatenate
 
 
@@ -47,13 +48,18 @@ class Rows:
 
 @dataclass(frozen=True)
 class Request:
-    """How a file is to be read; the fields are those of `DataConfig`."""
+    """How a file is to be read; the fields are those of `DataConfig`.
+
+    Attributes:
+        spool: where the columns of a text file go, if not into memory.
+    """
 
     format: str
     columns: ColumnNames
     need_rating: bool
     reader: str
     threads: int
+    spool: Spool | None = None
 
 
 def _read_file(source: Source, request: Request, empty_is_fine: bool = False) -> Rows:
@@ -63,14 +69,14 @@ def _read_file(source: Source, request: Request, empty_is_fine: bool = False) ->
     if format == "parquet":
         return _read_parquet(source, request)
     layout = find_layout(source, format, request.columns, request.need_rating)
-    chosen = reader.choose(request.reader)
+    chosen, read = reader.choose(request.reader), reader.read_table
     if source.plain and chosen == "native":
         with ThreadPoolExecutor(1) as pool:
             digest = pool.submit(source.digest)
-            table = reader.read_table(source, layout, chosen, request.threads, empty_is_fine)
+            table = read(source, layout, chosen, request.threads, empty_is_fine, request.spool)
             sha256 = digest.result()
     else:
-        table = reader.read_table(source, layout, chosen, request.threads, empty_is_fine)
+        table = read(source, layout, chosen, request.threads, empty_is_fine, request.spool)
         sha256 = source.digest()
     return Rows(
         table,
@@ -198,7 +204,7 @@ def read_log(data: str, request: Request, opened: Source | None = None) -> Rows:
     except (OSError, ValueError):  # said where it is opened
         is_folder = False
     if is_folder:
-        rows = _read_folder(path, request)
+        rows = _read_folder(path, replace(request, spool=None))
         rows.name = path.resolve().name
         return rows
     source = opened or Source(data if data == STDIN else path)

@@ -28,6 +28,7 @@ from .log import InteractionLog
 from .messages import fail
 from .problems import Problem
 from .source import Source
+from .spool import Spool
 from .table import Table
 
 READERS = ("auto", "native", "numpy")
@@ -137,6 +138,7 @@ def read_native(
     *,
     bytes_per_thread: int = 1 << 20,
     block_bytes: int = 1 << 19,
+    spool: Spool | None = None,
 ) -> tuple[Table, list[Problem], int]:
     """Read a log with the C++ reader; arguments and result as `numpy_reader.read`.
 
@@ -148,27 +150,16 @@ def read_native(
         threads: the most threads to use, 1 or more; the result does not depend on it.
         bytes_per_thread: smaller files are read by fewer threads.
         block_bytes: how much is read at a time.
+        spool: where the columns go instead of into memory, by one thread.
     """
     module, reason = _load()
     if module is None:
         raise InputError(f"the C++ log reader is not available: {reason}")
-    path = source if isinstance(source, Path) else source.path if source.plain else None
-    if path is not None:
-        progress = module.Progress()
-        rest = path.stat().st_size - layout.offset
-        with reported(f"reading {path.name}", rest, lambda: progress.bytes):
-            found = module.read(
-                os.fsencode(path),
-                layout,
-                threads,
-                bytes_per_thread,
-                block_bytes,
-                progress=progress,
-            )
-    else:
-        assert isinstance(source, Source)
-        with source.reported(), _Ahead(source.blocks(layout.offset)) as ahead:
-            found = module.read(b"", layout, 1, block_bytes=block_bytes, stream=ahead.next)
+    if spool is not None:
+        with spool.targets(layout) as targets:
+            found = _read_found(module, source, layout, 1, bytes_per_thread, block_bytes, targets)
+        return _spooled(found, layout, spool)
+    found = _read_found(module, source, layout, threads, bytes_per_thread, block_bytes, None)
     problems = [Problem(*record) for record in found["problems"]]
     if problems:
         return Table(found["users"], found["items"], *(_ids([]), _ids([]))), problems, found["bad"]
@@ -182,6 +173,60 @@ def read_native(
         then=found["then"],
     )
     return table, [], 0
+
+
+def _spooled(found: Any, layout: Layout, spool: Spool) -> tuple[Table, list[Problem], int]:
+    """The table whose columns were written to a spool."""
+    problems = [Problem(*record) for record in found["problems"]]
+    if problems:
+        nothing = np.empty(0, np.int32)
+        return Table(nothing, nothing, _ids([]), _ids([])), problems, found["bad"]
+
+    def moments(name: str, column: int) -> Any:
+        if layout.kind != "table" or column < 0:
+            return None
+        return spool.moments(name, found[f"{name}_are_float"], found[f"{name}_spooled_integers"])
+
+    rated = layout.kind == "table" and layout.rating >= 0
+    table = Table(
+        spool.column("users", np.int32),
+        spool.column("items", np.int32),
+        _ids(found["user_ids"]),
+        _ids(found["item_ids"]),
+        moments("times", layout.time),
+        spool.column("ratings", np.float64) if rated else None,
+        moments("then", layout.then),
+    )
+    return table, [], 0
+
+
+def _read_found(
+    module: Any,
+    source: Source | Path,
+    layout: Layout,
+    threads: int,
+    bytes_per_thread: int,
+    block_bytes: int,
+    spool: dict[str, int] | None,
+) -> Any:
+    """What `_reader.read` returns, the file's progress shown."""
+    path = source if isinstance(source, Path) else source.path if source.plain else None
+    if path is not None:
+        progress = module.Progress()
+        rest = path.stat().st_size - layout.offset
+        with reported(f"reading {path.name}", rest, lambda: progress.bytes):
+            return module.read(
+                os.fsencode(path),
+                layout,
+                threads,
+                bytes_per_thread,
+                block_bytes,
+                progress=progress,
+                spool=spool,
+            )
+    assert isinstance(source, Source)
+    with source.reported(), _Ahead(source.blocks(layout.offset)) as ahead:
+        return module.read(b"", layout, 1, block_bytes=block_bytes, stream=ahead.next, spool=spool)
 
 
 def group_rows(table: Table, reader: str, threads: int) -> Csr:
@@ -234,7 +279,12 @@ def _ids(ids: Any) -> Any:
 
 
 def read_table(
-    source: Source, layout: Layout, reader: str, threads: int, empty_is_fine: bool = False
+    source: Source,
+    layout: Layout,
+    reader: str,
+    threads: int,
+    empty_is_fine: bool = False,
+    spool: Spool | None = None,
 ) -> Table:
     """Read a log.
 
@@ -244,17 +294,21 @@ def read_table(
         reader: "native" or "numpy", as `choose` says.
         threads: how many threads the C++ reader may use, 1 or more.
         empty_is_fine: a log without rows is one of several parts.
+        spool: where the C++ reader's columns go instead of into memory.
 
     Raises:
+        OSError: the spool cannot be written.
         InputError: bad lines (the first five are listed), or no interactions at all.
     """
     try:
         if reader == "native":
-            table, problems, count = read_native(source, layout, threads)
+            table, problems, count = read_native(source, layout, threads, spool=spool)
         else:
             with source.reported():
                 table, problems, count = numpy_reader.read(source, layout)
     except OSError as error:
+        if spool is not None and error.filename is None:
+            raise
         raise InputError(f"{source.name}: cannot be read ({error.strerror})") from None
     if count:
         raise fail(source.name, layout, problems, count)

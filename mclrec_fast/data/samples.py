@@ -4,7 +4,7 @@ Leave-one-out, one global cut in time, or everything for training. The log itsel
 users too short for a protocol stay in it and are counted.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,23 +57,19 @@ def _one_each(users: NDArray[np.int64], ends: NDArray[np.int64]) -> Samples:
     return Samples(users.astype(np.int32), ends.astype(np.int32))
 
 
+class Cuts(NamedTuple):
+    """Times at which validation and test start, as the log's times are."""
+
+    valid: Any
+    test: Any
+
+
 def _leave_one_out(log: InteractionLog) -> Split:
     lengths = log.lengths
     users = np.flatnonzero(lengths >= 3)
-    if not len(users):
-        raise InputError(
-            f"{log.source}: all {log.n_users} users have fewer than 3 interactions, and "
-            "leave-one-out needs 3 (--holdout none trains with 2)"
-        )
-    train = prefixes(lengths - 3)
-    if not train.size:
-        raise InputError(
-            f"{log.source}: no user has more than 3 interactions, so that leave-one-out leaves "
-            "nothing to train on (--holdout none trains on everything)"
-        )
     kept = lengths[users]
     return Split(
-        train=train,
+        train=prefixes(lengths - 3),
         valid=_one_each(users, kept - 2),
         test=_one_each(users, kept - 1),
         dropped_users=log.n_users - len(users),
@@ -81,14 +77,11 @@ def _leave_one_out(log: InteractionLog) -> Split:
 
 
 def _everything(log: InteractionLog) -> Split:
-    train = prefixes(log.lengths - 1)
-    if not train.size:
-        raise InputError(f"{log.source}: all {log.n_users} users have a single interaction")
     dropped = int(np.count_nonzero(log.lengths < 2))
-    return Split(train, None, None, dropped, holdout="none")
+    return Split(prefixes(log.lengths - 1), None, None, dropped, holdout="none")
 
 
-def _first_at_or_after(log: InteractionLog, cut: float) -> NDArray[np.int64]:
+def _first_at_or_after(log: InteractionLog, cut: Any) -> NDArray[np.int64]:
     """For each user, how many interactions lie before a time, int64 [U]."""
     assert log.times is not None
     before = np.concatenate([[0], np.cumsum(log.times < cut)])
@@ -96,10 +89,17 @@ def _first_at_or_after(log: InteractionLog, cut: float) -> NDArray[np.int64]:
     return counts
 
 
-def _temporal(log: InteractionLog, valid_fraction: float, test_fraction: float) -> Split:
-    if log.times is None:
+def cut_places(
+    source: str, rows: int, timed: bool, valid_fraction: float, test_fraction: float
+) -> tuple[int, int]:
+    """Which rows, in order of time, `Cuts` are the times of.
+
+    Raises:
+        InputError: there are no times, or the fractions are none.
+    """
+    if not timed:
         raise InputError(
-            f"{log.source}: --holdout temporal needs times, and there are none: name their column "
+            f"{source}: --holdout temporal needs times, and there are none: name their column "
             "with --time-col, or take --holdout leave-one-out"
         )
     for name, value in (("valid_fraction", valid_fraction), ("test_fraction", test_fraction)):
@@ -107,9 +107,14 @@ def _temporal(log: InteractionLog, valid_fraction: float, test_fraction: float) 
             raise InputError(f"{name} is {value}, expected a number between 0 and 1")
     if valid_fraction + test_fraction >= 1:
         raise InputError("valid_fraction and test_fraction leave nothing to train on")
-    ordered = np.sort(log.times)
-    at = [1 - valid_fraction - test_fraction, 1 - test_fraction]
-    cuts = [ordered[min(int(len(ordered) * share), len(ordered) - 1)] for share in at]
+    first, second = (
+        min(int(rows * share), rows - 1)
+        for share in (1 - valid_fraction - test_fraction, 1 - test_fraction)
+    )
+    return first, second
+
+
+def _temporal(log: InteractionLog, cuts: Cuts) -> Split:
     ends = [_first_at_or_after(log, cut) for cut in cuts]
     limits = [ends[1], log.lengths]
     parts = []
@@ -117,17 +122,74 @@ def _temporal(log: InteractionLog, valid_fraction: float, test_fraction: float) 
         users = np.flatnonzero((end >= 1) & (end < limit))
         parts.append(_one_each(users, end[users]))
     train = prefixes(ends[0] - 1)
-    for name, part in (("train on", train), ("validate on", parts[0]), ("test on", parts[1])):
-        if not part.size:
-            raise InputError(
-                f"{log.source}: the temporal split leaves nothing to {name} "
-                f"(validation from {cuts[0]}, test from {cuts[1]}); try other fractions"
-            )
     seen = np.zeros(log.n_users, dtype=np.bool_)
     for part in (train, *parts):
         seen[part.users] = True
     dropped = log.n_users - int(np.count_nonzero(seen))
-    return Split(train, parts[0], parts[1], dropped, "temporal", float(cuts[0]), float(cuts[1]))
+    times = float(cuts.valid), float(cuts.test)
+    return Split(train, parts[0], parts[1], dropped, "temporal", *times)
+
+
+def samples_of(log: InteractionLog, holdout: str, cuts: Cuts | None) -> Split:
+    """The samples of a log, or of some of its users; there may be none.
+
+    Args:
+        log: the interactions.
+        holdout: see `split`.
+        cuts: of the whole log's times; temporal only.
+    """
+    if holdout == "leave-one-out":
+        return _leave_one_out(log)
+    if holdout == "temporal":
+        assert cuts is not None
+        return _temporal(log, cuts)
+    if holdout == "none":
+        return _everything(log)
+    raise InputError(f"unknown holdout {holdout!r}, expected one of {', '.join(HOLDOUTS)}")
+
+
+def require_samples(found: Split, source: str, n_users: int) -> None:
+    """Refuses a split without samples.
+
+    Raises:
+        InputError: it says of what.
+    """
+    if found.holdout == "none" and not found.train.size:
+        raise InputError(f"{source}: all {n_users} users have a single interaction")
+    if found.valid is None or found.test is None:
+        return
+    if found.holdout == "leave-one-out":
+        if not found.valid.size:
+            raise InputError(
+                f"{source}: all {n_users} users have fewer than 3 interactions, and "
+                "leave-one-out needs 3 (--holdout none trains with 2)"
+            )
+        if not found.train.size:
+            raise InputError(
+                f"{source}: no user has more than 3 interactions, so that leave-one-out leaves "
+                "nothing to train on (--holdout none trains on everything)"
+            )
+    for name, part in (
+        ("train on", found.train),
+        ("validate on", found.valid),
+        ("test on", found.test),
+    ):
+        if not part.size:
+            raise InputError(
+                f"{source}: the temporal split leaves nothing to {name} "
+                f"(validation from {found.valid_from}, test from {found.test_from}); "
+                "try other fractions"
+            )
+
+
+def require_countable(source: str, n_users: int, longest: int) -> None:
+    """Refuses what samples cannot count.
+
+    Raises:
+        InputError: more users or longer histories than int32 holds.
+    """
+    if n_users >= 2**31 or longest >= 2**31:
+        raise InputError(f"{source}: more users or longer histories than 32 bits can count")
 
 
 def split(
@@ -153,15 +215,17 @@ def split(
     Raises:
         InputError: no times, or nothing left to train or evaluate on.
     """
-    if log.n_users >= 2**31 or int(log.lengths.max(initial=0)) >= 2**31:
-        raise InputError(f"{log.source}: more users or longer histories than 32 bits can count")
-    if holdout == "leave-one-out":
-        return _leave_one_out(log)
+    require_countable(log.source, log.n_users, int(log.lengths.max(initial=0)))
+    cuts = None
     if holdout == "temporal":
-        return _temporal(log, valid_fraction, test_fraction)
-    if holdout == "none":
-        return _everything(log)
-    raise InputError(f"unknown holdout {holdout!r}, expected one of {', '.join(HOLDOUTS)}")
+        timed = log.times is not None
+        places = cut_places(log.source, log.n_interactions, timed, valid_fraction, test_fraction)
+        assert log.times is not None
+        ordered = np.sort(log.times)
+        cuts = Cuts(*(ordered[place] for place in places))
+    found = samples_of(log, holdout, cuts)
+    require_samples(found, log.source, log.n_users)
+    return found
 
 
 def training_counts(log: InteractionLog, train: Samples) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from ..evaluation import evaluating
 from ..models.base import Model, Pass
 from ..ops.philox import shuffle_order
 from ..sampling import SampleTable
+from ..shuffling import Shuffled
 from . import SAMPLES, geometry
 
 PAIRS = (("h", "target"), ("h1", "h2"), ("z1", "z2"), ("h1", "z1"), ("h2", "z2"))
@@ -51,7 +52,7 @@ def diagnose(
         backend: who computes.
         samples: how many at most.
     """
-    order = shuffle_order(len(table), seed=seed, epoch=0)[:samples]
+    order = Shuffled(len(table), seed=seed, epoch=0).part(0, min(samples, len(table)))
     with evaluating(model):
         at = Pass(seed, 0, backend)
         batch = model.sample(table, order.to(table.device), at)

@@ -64,13 +64,18 @@ def uniform_below(word: Tensor, bound: Tensor | int) -> Tensor:
 def shuffle_order(samples: int, *, seed: int, epoch: int, stream: int = STREAM_SHUFFLE) -> Tensor:
     """The order of an epoch: a permutation of ``range(samples)``, int64 [samples].
 
-    Every sample draws a 64-bit key; ascending keys are the order, ties by index.
+    Every sample draws a 64-bit key; ascending keys are the order, ties by index. Of many samples
+    `shuffling.Shuffled` gives it bit by bit.
     """
-    row = torch.arange(samples)
-    high, low, _, _ = philox(seed, torch.zeros_like(row), row, stream, epoch)
-    # Flipping the top bit makes the signed order of the 64-bit keys their unsigned order.
-    keys = ((high ^ 0x80000000) << 32) | low
+    keys = shuffle_keys(torch.arange(samples), seed=seed, epoch=epoch, stream=stream)
     return torch.sort(keys, stable=True).indices
+
+
+def shuffle_keys(rows: Tensor, *, seed: int, epoch: int, stream: int) -> Tensor:
+    """The keys by which some samples are ordered, int64, for their numbers, int64 [n]."""
+    high, low, _, _ = philox(seed, torch.zeros_like(rows), rows, stream, epoch)
+    # Flipping the top bit makes the signed order of the 64-bit keys their unsigned order.
+    return ((high ^ 0x80000000) << 32) | low
 
 
 def dropout_mask(

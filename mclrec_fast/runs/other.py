@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..config import LOG_KEYS, Config, DataConfig
 from ..config_keys import Given
 from ..data import Dataset, load_dataset, load_other
+from ..data.dataset import PARTS
 from ..data.source import Source
 from ..data.stream import Opened, open_histories
 from ..errors import InputError
@@ -22,10 +23,6 @@ from .trimmed import is_trimmed
 _ALSO_OF_THE_RUN = ("min_rating", "dedupe", "reader")
 IN_PYTHON = ("frame", "saved")
 ONLY_PYTHON = "it was trained in Python, and only Python has its log"
-_PARTS = {
-    "user_col": "user", "item_col": "item", "time_col": "time", "rating_col": "rating",
-    "then_by": "then", "columns": "names", "header": "header",
-}  # fmt: skip
 
 
 def read_other(
@@ -72,7 +69,7 @@ def _as_the_run_reads(config: Config, given: Mapping[str, Given]) -> tuple[DataC
     if read["rating_col"] is not None and config.data.min_rating is None:
         read["rating_col"] = None
     data = replace(DataConfig(), holdout="none", **(kept | read))
-    return data, [part for name, part in _PARTS.items() if name not in given]
+    return data, [part for name, part in PARTS.items() if name not in given]
 
 
 def read_alike(config: Config, given: Mapping[str, Given]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..bars import duration
@@ -21,8 +20,8 @@ from ..errors import InputError
 from ..evaluation import rank_samples
 from ..models import model_class
 from ..models.base import Pass
-from ..ops.philox import shuffle_order
 from ..sampling import SampleTable
+from ..shuffling import Shuffled
 from .graphs import training_step
 from .machine import all_cores, machine_for
 from .report import peak_rss_mb
@@ -104,12 +103,13 @@ def estimate(config: Config, console: Console) -> Estimate:
 def _training(step: TrainingStep, samples: SampleTable, config: Config) -> Callable[[int], int]:
     """What trains on one batch of the first epoch; returns its samples."""
     train = config.train
-    order = shuffle_order(len(samples), seed=train.seed, epoch=0).to(samples.device)
-    parts = torch.split(order, train.batch_size)
+    order = Shuffled(len(samples), seed=train.seed, epoch=0, device=samples.device)
+    size = train.batch_size
     step.model.train()
 
     def one(number: int) -> int:
-        index = parts[number % len(parts)]
+        first = number * size % len(samples)
+        index = order.part(first, min(first + size, len(samples)))
         at = Pass(train.seed, number, train.backend)
         with step.threads():
             batch = step.model.sample(samples, index, at)

@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..config import TrainConfig
@@ -22,10 +21,10 @@ from ..errors import RunError
 from ..evaluation import rank_samples, summary
 from ..metrics import Monitor
 from ..models.base import Model, Pass
-from ..ops.philox import shuffle_order
 from ..parallel import Group, LostProcess
 from ..runs.checkpoint import Progress
 from ..sampling import SampleTable
+from ..shuffling import Shuffled
 from . import learning_rate
 from .interrupt import Interrupted, StopRequest
 from .keeper import Keeper
@@ -107,16 +106,19 @@ class Training:
     def train_epoch(self) -> None:
         """The rest of the current epoch, or of what `max_steps` leaves of it."""
         progress, settings = self.progress, self.settings
-        order = shuffle_order(len(self.train), seed=settings.seed, epoch=progress.epoch)  # [M]
-        batches = torch.split(order.to(self.train.device), settings.batch_size)
+        order = Shuffled(
+            len(self.train), seed=settings.seed, epoch=progress.epoch, device=self.train.device
+        )
+        size = settings.batch_size
         book = LossBook(progress.losses)
         self.model.train()
         name = f"epoch {progress.epoch + 1}"
-        with self.console.progress(name, len(batches), progress.batch) as advance:
+        with self.console.progress(name, self.batches_per_epoch, progress.batch) as advance:
             clock = time.perf_counter()
-            for index in batches[progress.batch :]:
+            for first in range(progress.batch * size, len(self.train), size):
                 if self.steps_are_up:
                     break
+                index = order.part(first, min(first + size, len(self.train)))
                 losses = self.train_batch(index)
                 self.require_finite(book.add(losses, len(index), progress.step))
                 self.observers.batch(progress.step, losses)
