@@ -13,6 +13,7 @@ import functools
 import importlib
 import json
 import os
+import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,6 @@ Backend = Literal["torch", "native"]
 
 NAMESPACE = "mclrec_fast"
 BACKENDS = ("auto", "torch", "native")
-PRECISIONS = ("float32", "tf32", "bf16")
 MINIMUM_TORCH = (2, 13)
 REBUILD = 'rebuild with "pip install ." from the sources'
 _PACKAGE = Path(__file__).resolve().parent
@@ -252,6 +252,22 @@ def _announce(obstacle: str) -> None:
     )
 
 
+def cpu_model() -> tuple[str, set[str]]:
+    """What the system says of this CPU: its name, and its features, none where it says nothing."""
+    name, flags = platform.processor() or platform.machine(), set[str]()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = value.strip()
+            elif key.strip() == "flags":
+                flags = set(value.split())
+                break
+    except OSError:
+        pass
+    return name, flags
+
+
 def isa() -> str | None:
     """The instruction set the CPU kernels use, such as "avx2"; None without kernels."""
     return None if _cpu.module is None else str(_cpu.module.isa())
@@ -306,25 +322,6 @@ def helpers(wanted: bool) -> Iterator[None]:
         yield
     finally:
         _cpu.module.use_helpers(before)
-
-
-def set_precision(word: str) -> None:
-    """Let float32 products on GPUs round their factors, torch's own and the kernels' alike.
-
-    Torch has no bf16 for such products: under "bf16" its own take TF32. Rankings never round. The
-    setting holds for the whole process; torch and the kernels start with "float32".
-
-    Args:
-        word: "float32" (no rounding), "tf32" (to 11 significant bits) or "bf16" (to 8).
-
-    Raises:
-        InputError: another word.
-    """
-    if word not in PRECISIONS:
-        raise InputError(f"precision={word!r} is unknown: use {', '.join(PRECISIONS)}")
-    torch.backends.cuda.matmul.allow_tf32 = word != "float32"
-    if _cuda.module is not None:
-        _cuda.module.set_precision(word)
 
 
 def fma_peak_gflops(threads: int, seconds: float = 0.05) -> float | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import config_former
 from .config_keys import Given, Key, check, collect_keys, did_you_mean, option, show
 from .errors import InputError
 from .models.options import OPTIONS, ModelOptions
@@ -103,8 +104,13 @@ class TrainConfig:
         None, "CPU threads (default: all cores)", flag=True, low=1, high=MAX_THREADS
     )
     device: str = option("cpu", "where to train", flag=True, choices=("cpu", "cuda"))
-    tf32: bool = option(False, "on a GPU: round the factors of float32 products to TF32", flag=True)
-    bf16: bool = option(False, "on a GPU: round them to bf16, the coarser of the two", flag=True)
+    precision: str = option(
+        "float32",
+        "what the factors of large products are rounded to; bf16x3 and bf16 need a CPU with AMX, "
+        "tf32 and bf16 a GPU",
+        flag=True,
+        choices=("float32", "bf16x3", "tf32", "bf16"),
+    )
     cuda_graphs: bool = option(
         True, "on a GPU with its kernels: replay the updates of a batch as one graph", flag=True
     )
@@ -164,29 +170,14 @@ class TrainConfig:
         low=1,
     )
 
-    @property
-    def precision(self) -> str:
-        """What the factors of float32 products on a GPU are rounded to, see `_native`."""
-        return "bf16" if self.bf16 else "tf32" if self.tf32 else "float32"
-
     def check(self) -> None:
         """Refuse settings that do not fit each other.
 
         Raises:
             InputError: naming them.
         """
-        for name in ("tf32", "bf16"):
-            if getattr(self, name) and self.device != "cuda":
-                raise InputError(
-                    f"{name} is a mode of GPUs, but the device is {self.device}: leave it out "
-                    f"(--no-{name}), or give --device cuda"
-                )
         if self.item_ids is not None and self.item_embeddings is None:
             raise InputError("item_ids names the rows of item_embeddings: give both or neither")
-        if self.tf32 and self.bf16:
-            raise InputError(
-                "tf32 and bf16 are two ways to round the same products: give one of them"
-            )
         if self.batch_parts > self.batch_size:
             raise InputError(
                 f"batch_parts {self.batch_parts} is more than the samples of a batch (batch_size "
@@ -257,6 +248,9 @@ def find_key(name: str, origin: str, model: str = _Which.model) -> Key:
             f"{origin}: model {model} has no {name}, it is an option of {', '.join(owners)}; "
             f"leave it out, or choose another --model"
         )
+    said = config_former.advice(name)
+    if said is not None:
+        raise InputError(f"{origin}: {said}")
     raise InputError(f"{origin}: unknown key {name!r}{did_you_mean(name, KEYS)}")
 
 
@@ -287,18 +281,18 @@ def checked(given: Mapping[str, Given]) -> dict[str, Given]:
 
 
 def _flatten(tree: Mapping[str, Any], origin: str) -> dict[str, Given]:
-    """Sections and flat keys as one mapping, not yet checked."""
-    flat: dict[str, Given] = {}
+    """Sections and flat keys, of any version, as one mapping by key name; not yet checked."""
+    flat: dict[str, Any] = {}
 
     def add(name: str, value: Any, section: str | None) -> None:
-        known = KEYS.get(name)
+        known = KEYS.get(config_former.section_key(name))
         if section is not None and known is not None and known.section != section:
             raise InputError(
                 f"{origin}: key {name!r} belongs under [{known.section}], found under [{section}]"
             )
         if name in flat:
             raise InputError(f"{origin}: key {name!r} is given twice")
-        flat[name] = Given(value, origin)
+        flat[name] = value
 
     for name, value in tree.items():
         if not isinstance(value, Mapping):
@@ -311,7 +305,7 @@ def _flatten(tree: Mapping[str, Any], origin: str) -> dict[str, Given]:
                 f"{origin}: unknown section [{name}]{did_you_mean(name, SECTIONS)}"
                 f" (sections: {', '.join(SECTIONS)})"
             )
-    return flat
+    return {name: Given(value, origin) for name, value in config_former.today(flat, origin).items()}
 
 
 def read_toml(path: Path) -> dict[str, Given]:
@@ -454,9 +448,9 @@ def options_from(cls: type[Any], given: Mapping[str, Any], of: str) -> Any:
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in names:
-            raise TypeError(
-                f"{of} has no {name!r}{did_you_mean(name, names)} (it has {', '.join(keys)})"
-            )
+            said = config_former.advice(name)
+            hint = f"; {said}" if said else did_you_mean(name, names)
+            raise TypeError(f"{of} has no {name!r}{hint} (it has {', '.join(keys)})")
         values[names[name]] = check(keys[names[name]], Given(value, of))
     options = cls(**values)
     options.check()

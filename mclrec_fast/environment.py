@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from . import __version__, _native
+from . import __version__, _native, _precision
 from . import ops as _ops  # noqa: F401  (defines the operators)
 
 _TITLES = {"_C": "CPU kernels", "_C_cuda": "CUDA kernels", "_reader": "log reader"}
+_FEATURES = ("avx", "fma", "avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 _VARIABLES = (
     "MCLREC_FAST_BACKEND",
     "MCLREC_FAST_ISA",
@@ -31,8 +32,10 @@ def environment() -> dict[str, Any]:
     Returns:
         A json-able dict: version, package, python, platform, cpu, torch, gpus, modules (each with
         built, loaded, file, reason, remedy and what it was built for), backends (what "auto" means
-        per device), ops (which have kernels), variables, problems.
+        per device), precisions (what products may round to then), ops (which have kernels),
+        variables, problems.
     """
+    backends = {device: _auto(device) for device in _devices()}
     return {
         "version": __version__,
         "package": str(Path(__file__).parent),
@@ -46,7 +49,10 @@ def environment() -> dict[str, Any]:
         },
         "gpus": _gpus(),
         "modules": {name: _module(name) for name in _TITLES},
-        "backends": {device: _auto(device) for device in _devices()},
+        "backends": backends,
+        "precisions": {
+            device: _precision.usable(device, choice["auto"]) for device, choice in backends.items()
+        },
         "ops": {
             name: {device: _native.has_kernel(name, device) for device in ("cpu", "cuda")}
             for name in _operators()
@@ -57,19 +63,9 @@ def environment() -> dict[str, Any]:
 
 
 def _cpu() -> dict[str, Any]:
-    model, flags = platform.processor() or platform.machine(), set[str]()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                model = value.strip()
-            elif key.strip() == "flags":
-                flags = set(value.split())
-                break
-    except OSError:
-        pass
+    model, flags = _native.cpu_model()
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    features = [name for name in ("avx", "fma", "avx2", "avx512f", "avx512_bf16") if name in flags]
+    features = [name for name in _FEATURES if name in flags]
     return {"model": model, "usable_cores": usable, "features": features}
 
 
@@ -112,7 +108,7 @@ def _devices() -> list[str]:
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
-def _auto(device: str) -> dict[str, str | None]:
+def _auto(device: str) -> dict[str, Any]:
     """What backend="auto" does with tensors on this device, and why."""
     wanted = os.environ.get("MCLREC_FAST_BACKEND", "")
     if wanted == "torch":
@@ -154,6 +150,7 @@ def report(facts: dict[str, Any]) -> str:
     for device, choice in facts["backends"].items():
         reason = f" ({choice['reason']})" if choice["reason"] else ""
         lines.append(f"  {device:<9} {choice['auto']}{reason}")
+        lines.append(f"            precision: {', '.join(facts['precisions'][device])}")
     lines += ["", *_operator_lines(facts["ops"], list(facts["backends"]))]
     if facts["variables"]:
         lines += ["", "environment variables"]

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import _native, _precision
 from .config import DataConfig, TrainConfig, options_from
 from .counted import best_by_score, ranks_by_score
 from .data import Dataset, InteractionLog, Samples, load_other
@@ -271,8 +272,20 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """See `Model.evaluate`."""
     model.require_weights()
-    assert model.item_ids is not None
     train = options_from(TrainConfig, settings, "evaluate")
+    backend = _native.backend(train.backend, model.device)
+    with _precision.rounding(train.precision, model.device, backend):
+        return _figures_of(model, data, targets, past, train)
+
+
+def _figures_of(
+    model: Model,
+    data: "Dataset | str | os.PathLike[str]",
+    targets: str | None,
+    past: "Dataset | None",
+    train: TrainConfig,
+) -> dict[str, Any]:
+    assert model.item_ids is not None
     if not isinstance(data, Dataset):
         data, targets = load_other(DataConfig(data=os.fspath(data))), targets or "last"
     if past is not None:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from . import config as configuration
 from ._files import make_directory
-from .config import Config, keys_of
+from .config import Config, TrainConfig, keys_of
 from .config_keys import Given, show
 from .console import Console
 from .data import Dataset
@@ -26,7 +26,7 @@ from .metrics import Monitor
 from .models import model_class
 from .runs.directory import CONFIG, METRICS
 from .training.interrupt import Interrupted
-from .training.machine import all_cores
+from .training.machine import all_cores, require_machine
 from .training.observers import Callback
 
 JOURNAL = "tune.journal"
@@ -223,6 +223,9 @@ def tune(
     for part in ranges:
         if part.key in fixed:
             raise InputError(f"tune: {part.key} is fixed and searched: keep one of the two")
+
+    of_machine = ("device", "backend", "precision")
+    require_machine(TrainConfig(**{name: fixed[name] for name in of_machine if name in fixed}))
 
     def config_of(drawn: Mapping[str, Any]) -> Config:
         return all_cores(configuration.build({**fixed, **drawn}))

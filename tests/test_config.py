@@ -1,5 +1,6 @@
 """The configuration: every key checked, every contradiction refused, nothing evaluated."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,6 @@ def test_values_that_do_not_fit_each_other() -> None:
         resolve("data=a.txt", "dataset=beauty")
     with pytest.raises(InputError, match="at least 4"):
         resolve("hidden_size=2")
-    with pytest.raises(InputError, match=r"tf32 is a mode of GPUs.*--no-tf32.*--device cuda"):
-        resolve("tf32=true")
-    assert resolve("tf32=true", "device=cuda").train.tf32
 
 
 def test_models_set_their_own_losses() -> None:
@@ -188,6 +186,75 @@ def test_bad_toml(tmp_path: Path, text: str, words: list[str]) -> None:
         c.checked(c.read_toml(path))
     for word in ["a.toml", *words]:
         assert word in str(error.value)
+
+
+# Keys of earlier versions.
+
+
+def read(tmp_path: Path, text: str) -> c.Config:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    return c.resolve(c.checked(c.read_toml(path))).config
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("tf32 = true", "tf32"),
+        ("bf16 = true", "bf16"),
+        ("[train]\ntf32 = false\nbf16 = true", "bf16"),
+        ("tf32 = true\n[train]\nbf16 = false", "tf32"),
+        ("tf32 = false\nbf16 = false", "float32"),
+        ("epochs = 3", "float32"),
+    ],
+)
+def test_switches_of_precision_in_older_files(tmp_path: Path, text: str, word: str) -> None:
+    assert read(tmp_path, text).train.precision == word
+    assert read(tmp_path, f'precision = "{word}"').train.precision == word
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("tf32 = true\nbf16 = true", ["tf32 and bf16 are two ways to round", "precision"]),
+        ("tf32 = 1", ["tf32 must be true or false, not 1"]),
+        ('tf32 = false\nprecision = "tf32"', ["tf32 became precision", "keep precision alone"]),
+        ("[model]\ntf32 = true", ["'tf32' belongs under [train], found under [model]"]),
+        ("tf32 = true\n[train]\ntf32 = true", ["given twice"]),
+        ('precision = "bf32"', ["precision must be one of", "did you mean 'tf32'"]),
+    ],
+)
+def test_bad_precision_in_files(tmp_path: Path, text: str, words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        read(tmp_path, text)
+    for word in ["a.toml", *words]:
+        assert word in str(error.value)
+
+
+def test_the_command_line_goes_before_an_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("bf16 = true\nepochs = 3")
+    values = c.checked(c.read_toml(path) | {"precision": Given("tf32", "--precision", text=True)})
+    assert c.resolve(values).config.train.precision == "tf32"
+    assert values["epochs"].value == 3
+
+
+def test_an_older_runs_configuration_is_read(tmp_path: Path) -> None:
+    tree = c.to_dict(c.Config())
+    del tree["train"]["precision"]
+    for old, word in (({}, "float32"), ({"tf32": False, "bf16": True}, "bf16")):
+        config = c.from_dict({**tree, "train": tree["train"] | old}, "config.json")
+        assert config.train == replace(c.TrainConfig(), precision=word)
+
+
+def test_former_keys_are_not_given_any_more() -> None:
+    advice = "tf32 is a value of precision now: --precision tf32, or precision='tf32' in Python"
+    with pytest.raises(InputError) as refused:
+        resolve("tf32=true")
+    assert advice in str(refused.value) and "--set tf32" in str(refused.value)
+    with pytest.raises(TypeError) as wrong:
+        c.options_from(c.TrainConfig, {"tf32": True}, "fit")
+    assert f"fit has no 'tf32'; {advice}" in str(wrong.value)
 
 
 def test_missing_config_file(tmp_path: Path) -> None:

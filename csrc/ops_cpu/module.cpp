@@ -64,6 +64,17 @@ PyObject* select_isa(PyObject*, PyObject* argument) {
   return PyErr_Format(PyExc_ValueError, "unknown instruction set %s: use %s", name, usable.c_str());
 }
 
+// usable_precisions() -> list[str]: what products may be rounded to here.
+PyObject* usable_precisions(PyObject*, PyObject*) { return Py_BuildValue("[s]", "float32"); }
+
+// set_precision(name): how products round from now on; ValueError for an unknown or unusable one.
+PyObject* set_precision(PyObject*, PyObject* argument) {
+  const char* name = PyUnicode_AsUTF8AndSize(argument, nullptr);
+  if (name == nullptr) return nullptr;
+  if (std::strcmp(name, "float32") == 0) Py_RETURN_NONE;
+  return PyErr_Format(PyExc_ValueError, "precision %s cannot be used on this machine", name);
+}
+
 // worker_count() -> int: threads the kernels use.
 PyObject* worker_count(PyObject*, PyObject*) { return PyLong_FromLong(mclrec::worker_count()); }
 
@@ -108,6 +119,8 @@ PyMethodDef methods[] = {
     {"isa", isa, METH_NOARGS, "The instruction set the kernels use now."},
     {"usable_isa", usable_isa, METH_NOARGS, "The instruction sets this machine can run."},
     {"select_isa", select_isa, METH_O, "Switch the instruction set of every kernel."},
+    {"usable_precisions", usable_precisions, METH_NOARGS, "What products may be rounded to here."},
+    {"set_precision", set_precision, METH_O, "Switch the rounding of products."},
     {"encode_weights", encode_weights, METH_NOARGS, "Names and shapes of the encoder's weights."},
     {"worker_count", worker_count, METH_NOARGS, "Threads the kernels use."},
     {"use_helpers", use_helpers, METH_O, "Take the package's own threads, or torch's."},

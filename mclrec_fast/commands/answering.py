@@ -13,9 +13,10 @@ from . import cli
 
 if TYPE_CHECKING:
     from ..config import Config
+    from ..console import Console
     from ..recommender import Recommender
 
-MACHINE_KEYS = ("backend", "threads", "device")
+MACHINE_KEYS = ("backend", "threads", "device", "precision")
 
 
 def add_lists(parser: cli.Parser) -> None:
@@ -78,7 +79,7 @@ def read_pairs(path: Path, option: str, threads: int) -> Any:
 
 @contextmanager
 def recommender_of(
-    run: Path, given: Mapping[str, Given], lists: Mapping[str, Any]
+    run: Path, given: Mapping[str, Given], lists: Mapping[str, Any], console: "Console"
 ) -> "Iterator[tuple[Recommender, Config]]":
     """The model of a run, on the machine that the options say, keeping to lists.
 
@@ -92,7 +93,7 @@ def recommender_of(
 
     of_machine = {name: given[name] for name in MACHINE_KEYS if name in given}
     config, model, _ = load_run(run)
-    config = used_here(config, of_machine)
+    config = used_here(config, of_machine, console.line)
     train = config.train
     with machine_for(train) as device:
         size = train.eval_batch_size

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from .. import config as configuration
 from ..config import KEYS
+from ..config_former import advice
 from ..config_keys import Given, Key, show
 from ..console import say_anything
 from ..errors import InputError, RunError
@@ -68,6 +69,9 @@ class Parser(argparse.ArgumentParser):
             options = {key.option: f"--set {key.name}=VALUE" for key in keys} | options
         what = "unknown option" if word.startswith("-") else "unexpected argument"
         wanted = "--" + name.lstrip("-").replace("_", "-")
+        said = advice(name) if "--precision" in options else None
+        if said is not None:
+            return f"{what} {name!r}: {said}"
         near = difflib.get_close_matches(wanted, list(options), n=1, cutoff=0.6)
         return f"{what} {name!r}" + (f"; did you mean {options[near[0]]!r}?" if near else "")
 

@@ -42,7 +42,7 @@ def parser() -> cli.Parser:
         "--out", metavar="DIR", type=Path, help="write pictures and diagnosis.json there"
     )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
-    cli.add_config_options(parser, keys=("data", "backend", "threads", "device"))
+    cli.add_config_options(parser, keys=("data", "backend", "threads", "device", "precision"))
     return parser
 
 
@@ -102,7 +102,7 @@ def _look(
     config, model, _ = load_run(path)
     if not model.iterative:
         raise InputError(f"{path}: a {config.model.name} run has no representations to look at")
-    config = used_here(config, given)
+    config = used_here(config, given, console.line)
     with machine_for(config.train) as device:
         with console.waiting("reading the data"):
             dataset = load_run_data(path, config)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..models.base import Model
 
-_MACHINE_KEYS = ("backend", "threads", "device")
+_MACHINE_KEYS = ("backend", "threads", "device", "precision")
 
 
 def parser() -> cli.Parser:
@@ -70,7 +70,8 @@ def _evaluate(arguments: Namespace, given: Mapping[str, Given]) -> dict[str, Any
     console = Console(sys.stderr if arguments.json else sys.stdout)
     with console.warnings_as_lines():
         config, model, header = load_run(arguments.run)
-        config = used_here(config, {n: v for n, v in given.items() if n in _MACHINE_KEYS})
+        of_machine = {n: v for n, v in given.items() if n in _MACHINE_KEYS}
+        config = used_here(config, of_machine, console.line)
         with machine_for(config.train) as device:
             of_data = _figures(arguments, given, config, model.to(device), console)
         result = {
@@ -96,7 +97,7 @@ def _figures(
     from ..evaluation import measure, require_items
     from ..runs.loading import load_run_data, read_card
     from ..runs.other import read_other
-    from ..training.fit import used_here
+    from ..training.fit import changed
     from ..training.report import held_out
 
     if "data" in given:
@@ -105,7 +106,7 @@ def _figures(
         asked_otherwise = arguments.targets is not None or arguments.past is not None
         if asked_otherwise or dataset.log.sha256 != read_card(arguments.run)["sha256"]:
             return _other_figures(arguments, dataset, config, model, console)
-        config = used_here(config, {"data": given["data"]})
+        config = changed(config, {"data": given["data"]})
     with console.waiting("reading the data"):
         dataset = load_run_data(arguments.run, config)
     console.line(dataset.card.render())

@@ -113,7 +113,7 @@ def _recommend(arguments: Namespace, given: Mapping[str, Given], console: "Conso
             option = "--" + name.replace("_", "-")
             lists[name] = answering.read_pairs(path, option, threads)
     tally = _Tally()
-    with answering.recommender_of(arguments.run, given, lists) as (recommender, config):
+    with answering.recommender_of(arguments.run, given, lists, console) as (recommender, config):
         asked = _Asked(recommender, arguments.k, not arguments.include_seen)
         label = None if arguments.history else "user"
         if arguments.history:

@@ -35,7 +35,7 @@ def verb(argv: Sequence[str] | None) -> None:
     lists = {name: getattr(arguments, name) for name in ("items", "exclude")}
     with (
         console.warnings_as_lines(),
-        answering.recommender_of(arguments.run, given, lists) as (recommender, _),
+        answering.recommender_of(arguments.run, given, lists, console) as (recommender, _),
     ):
         found = recommender.answer_similar(arguments.of, arguments.k)
         with writing(arguments.out, recommender.all_item_ids, "similar_to") as writer:

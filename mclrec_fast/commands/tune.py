@@ -68,9 +68,10 @@ def verb(argv: Sequence[str] | None) -> None:
     from .. import tuning
     from ..console import Console
     from ..data import load_dataset
-    from ..training.machine import all_cores
+    from ..training.machine import all_cores, require_machine
 
     tuning.require_optuna()
+    require_machine(base.train)
     space = _space(arguments, given, base)
     console = Console(sys.stderr if arguments.json else sys.stdout)
 

@@ -347,7 +347,8 @@ class Model(nn.Module):
                 "all", every item that something goes before.
             past: the data set that the model learned from, whose histories go before those of
                 `data` unless that begins where they begin; an event of both counts once.
-            settings: `cutoffs`, `backend` and `eval_batch_size` of `config.TrainConfig`.
+            settings: `cutoffs`, `backend`, `precision` and `eval_batch_size` of
+                `config.TrainConfig`. Ranks never round, the encoder does as `precision` says.
 
         Returns:
             `valid` and `test` (None where there is none), each with `samples`, and with `unmasked`

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import Resolved, checked, keys_of, to_dict
+from ..config_former import today
 from ..config_keys import Given, show
 from ..data import Dataset
 from ..errors import InputError
@@ -143,6 +144,7 @@ def is_finished(run: Planned, out: Path, dataset: Dataset) -> bool:
     there: dict[str, Any] = {}
     for part in _mapping(path / CONFIG).values():
         there |= part if isinstance(part, dict) else {}
+    there = today(there, str(path / CONFIG))
     for name, value in _flat(run.resolved).items():
         # A key may be younger than the run.
         kept = there.get(name, keys_of(run.row.model)[name].default)
@@ -173,5 +175,5 @@ def _of_others(path: Path, what: str) -> str:
 
 
 def changes_on_resume(run: Planned) -> dict[str, Given]:
-    """What the command line says of where a run that goes on is computed."""
-    return {name: value for name, value in run.given.items() if name in _FREE}
+    """What was said of where, and in what precision, a run that goes on is computed."""
+    return {name: value for name, value in run.given.items() if name in (*_FREE, "precision")}

@@ -12,7 +12,7 @@ from .start import Start
 
 CHANGEABLE = (
     "data", "more", "epochs", "max_steps", "patience", "min_delta", "threads", "device", "backend",
-    "tf32", "bf16", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
+    "precision", "cuda_graphs", "eval_batch_size", "checkpoint_steps", "reader", "tracker",
     "diagnose_every", "process_timeout",
 )  # fmt: skip
 """Keys that a resumed run may change; anything else would make it another run."""

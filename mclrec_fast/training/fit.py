@@ -6,7 +6,7 @@ that bad input leaves nothing behind.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from .. import _native
 from .. import config as configuration
+from .._precision import FLOAT32
 from ..config import Config, Resolved, TrainConfig, options_from
 from ..config_keys import Given, show
 from ..console import Console
@@ -30,7 +31,7 @@ from ..models.freezing import frozen
 from ..parallel import ALONE, Group, LostProcess
 from ..runs import checkpoint
 from ..runs.checkpoint import Progress
-from ..runs.directory import BEST, CONFIG, LAST, RunDirectory, default_path
+from ..runs.directory import BEST, CONFIG, LAST, RunDirectory, default_path, require_run
 from ..runs.identity import CHANGEABLE, identity
 from ..runs.loading import (
     as_the_run_numbers,
@@ -48,7 +49,7 @@ from .graphs import training_step
 from .interrupt import StopRequest, resume_command
 from .keeper import InDirectory, InMemory, Keeper
 from .loop import Training
-from .machine import all_cores, machine_for
+from .machine import all_cores, inherited, machine_for
 from .observers import Callback, EpochLines, MetricsFiles, Observers, require_callbacks
 from .report import final_report
 from .trackers import tracker_of
@@ -153,22 +154,28 @@ def resume(path: Path, given: Mapping[str, Given], console: Console) -> dict[str
         several.writer(group, lambda: RunDirectory.open(path)) as directory,
     ):
         before = group.from_first(lambda: read_config(path))
-        config = group.together(lambda: several.dealt(changed(before, given), group, resumed=True))
+        config = group.together(
+            lambda: inherited(
+                several.dealt(changed(before, given), group, resumed=True), given, console.line
+            )
+        )
         with machine_for(config.train) as device:
             model = model_class(config.model.name)(config.model)
             state = group.from_first(lambda: _state_of(path, model))
             if directory is not None:
                 console.attach(directory.log)
             console.line(f"run: {path} (resumed)")
+            if "precision" in given:
+                _say_of_precision(before, config, console)
             with console.waiting("reading the data"):
                 dataset = group.together(
                     lambda: load_run_data(path, config) if group.first else _read(config)
                 )
             console.line(dataset.card.render())
-            if directory is not None and config != before:
-                directory.write_config(config)
             callbacks = several.callbacks(group, lambda: tracker_of(config.train.tracker, path))
             several.require_alike(group, config, dataset, model)
+            if directory is not None and config != before:
+                directory.write_config(config)
             job = Job(model, dataset, config, device, console, group=group, path=path)
             job = group.together(lambda: _taken_up(path, job, state))
             return train_job(job, directory, callbacks, state)
@@ -211,8 +218,10 @@ def fit_in_python(
     console = Console() if verbose else Console.silent()
     with several.processes(train, console) as (group, console):
         config = group.together(lambda: several.dealt(config, group))
+        if path is not None and again and "precision" not in training:
+            config = _with_precision_of(path, config, group, console)
         callbacks = several.callbacks(group, lambda: callbacks)
-        with machine_for(train) as device:
+        with machine_for(config.train) as device:
             start = None if model.item_ids is None else start_of(model)
             job = Job(model, dataset, config, device, console, start, group=group, path=path)
             if not again:
@@ -240,6 +249,7 @@ def _fit_again(job: Job, path: Path, callbacks: Sequence[Callback]) -> None:
         if other:
             raise InputError(f"run {path}: {other}; a resumed run keeps it")
         require_same_data(path, dataset)
+        _say_of_precision(before, job.config, job.console)
         return _state_of(path, model)
 
     with several.writer(group, lambda: RunDirectory.open(path)) as directory:
@@ -249,6 +259,29 @@ def _fit_again(job: Job, path: Path, callbacks: Sequence[Callback]) -> None:
         numbered = group.together(lambda: as_the_run_numbers(path, dataset))
         job = group.together(lambda: _taken_up(path, job._replace(dataset=numbered), state))
         train_job(job, directory, callbacks, state)
+
+
+def _with_precision_of(path: Path, config: Config, group: Group, console: Console) -> Config:
+    """A configuration that goes on in the precision of the run at `path`, where nobody says which.
+
+    Raises:
+        InputError: there is no run.
+    """
+
+    def of_run() -> str:
+        require_run(path, "--resume")
+        return read_config(path).train.precision
+
+    train = replace(config.train, precision=group.from_first(of_run))
+    return group.together(lambda: inherited(replace(config, train=train), {}, console.line))
+
+
+def _say_of_precision(before: Config, now: Config, console: Console) -> None:
+    """One line where a run goes on in another precision than it was made with."""
+    if before.train.precision != now.train.precision:
+        console.line(
+            f"precision: {before.train.precision} so far, {now.train.precision} from here on"
+        )
 
 
 def _first_difference(before: Config, now: Config) -> str | None:
@@ -282,16 +315,18 @@ def changed(config: Config, given: Mapping[str, Given]) -> Config:
     return configuration.from_dict(tree, "--resume")
 
 
-def used_here(config: Config, given: Mapping[str, Given]) -> Config:
+def used_here(config: Config, given: Mapping[str, Given], say: Callable[[str], None]) -> Config:
     """The configuration of a finished run for using it on this machine.
+
+    Args:
+        config: of the run.
+        given: what was asked for now, by key name.
+        say: told where the run's precision cannot be had.
 
     Raises:
         InputError: a key that would make it another run.
     """
-    if "device" in given and given["device"].value == "cpu":  # these are modes of GPUs
-        off = {name: Given(False, "--device cpu") for name in ("tf32", "bf16")}
-        given = {**off, **given}
-    return changed(all_cores(config), given)
+    return inherited(changed(all_cores(config), given), given, say)
 
 
 def filled(job: Job, vectors: Vectors | None, first: int = 1) -> Job:
@@ -409,6 +444,7 @@ def _train(
         f"backend={_native.backend(train.backend, device)} device={device} "
         f"threads={torch.get_num_threads()} seed={train.seed}"
         + (f" processes={job.group.size}" if job.group.size > 1 else "")
+        + ("" if train.precision == FLOAT32 else f" precision={train.precision}")
     )
     if step.note:
         console.line(f"note: {step.note}")

@@ -30,7 +30,7 @@ from ..runs.loading import load_run, read_card, read_config
 from ..runs.other import IN_PYTHON, ONLY_PYTHON, read_alike, read_own
 from ..runs.start import OPTIMIZERS, Start
 from .fit import Job, filled, require_freezable, start_of, train_job
-from .machine import all_cores, machine_for
+from .machine import all_cores, inherited, machine_for
 from .observers import Callback, require_callbacks
 from .trackers import tracker_of
 from .vectors import fill, require_fit, split_given, vectors_in
@@ -102,7 +102,7 @@ def start_from(
     require_run(parent, "--from")
     before = read_config(parent)
     resolved = _resolved(parent, before, given)
-    config = all_cores(resolved.config)
+    config = inherited(all_cores(resolved.config), given, console.line)
     with machine_for(config.train) as device:
         for line in configuration.differences(resolved._replace(config=config)):
             console.line(f"config: {line}")

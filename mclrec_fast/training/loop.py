@@ -230,6 +230,7 @@ class Training:
             "samples": samples,
             "seconds": progress.seconds,
             "sequences_per_second": samples / max(progress.seconds, 1e-9),
+            "precision": self.settings.precision,
             "loss": {name: total / samples for name, total in progress.losses.items()},
             "valid": valid,
             **self.diagnosis(),

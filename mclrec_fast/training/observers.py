@@ -38,8 +38,8 @@ class Callback:
         """Behind every epoch.
 
         Args:
-            record: `epoch`, `step`, `samples`, `seconds`, `sequences_per_second`, `loss` and
-                `valid` by name, `best_epoch`: a line of metrics.jsonl.
+            record: `epoch`, `step`, `samples`, `seconds`, `sequences_per_second`, `precision`,
+                `loss` and `valid` by name, `best_epoch`: a line of metrics.jsonl.
         """
 
     def best(self, record: Mapping[str, Any]) -> None:

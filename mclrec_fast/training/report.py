@@ -90,6 +90,7 @@ def _facts(
         "updates": training.step.updates_per_batch,
         "backend": _native.backend(train.backend, device),
         "device": train.device,
+        "precision": train.precision,
         "threads": train.threads,
         "processes": training.group.size,
         "seed": train.seed,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mclrec_fast import _native
+from mclrec_fast import _native, _precision
 from mclrec_fast.ops.philox import dropout_mask, shuffle_order
 
 from ..conformance.accuracy import assert_same_bits, largest
@@ -42,9 +42,8 @@ def test_dropout_masks_are_equal_to_the_bit(device: str, p: float) -> None:
 @pytest.fixture(params=["tf32", "bf16"])
 def rounding(request: pytest.FixtureRequest) -> Iterator[float]:
     """Products rounded, by torch and by the kernels; how large a factor's error may be."""
-    _native.set_precision(request.param)
-    yield {"tf32": 2.0**-11, "bf16": 2.0**-8}[request.param]
-    _native.set_precision("float32")
+    with _precision.rounding(request.param, "cuda", "native"):
+        yield {"tf32": 2.0**-11, "bf16": 2.0**-8}[request.param]
 
 
 @pytest.mark.gpu
