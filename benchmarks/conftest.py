@@ -3,6 +3,7 @@
     pytest benchmarks/ --benchmark-json=out.json        # everything, on an idle machine
     pytest benchmarks/bench_contrast.py --threads 1     # one op, one thread
     pytest benchmarks/ -m gpu --benchmark-json=gpu.json # what runs on a GPU, and nothing else
+    pytest benchmarks/ --precision bf16 --benchmark-json=bf16.json # what rounds, rounding
     python -m benchmarks.report out.json gpu.json
 
 Each row says what was computed (GFLOP of useful arithmetic, counted alike for every backend), how
@@ -22,9 +23,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks import machine
 from benchmarks.sweep import Case
-from mclrec_fast import _native
+from mclrec_fast import _native, _precision
+from mclrec_fast.config import KEYS
 
 Prepare = Callable[[], Callable[[], object]]
+_ROUND = ("encode", "item_cross_entropy", "train_step")  # on a CPU
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +36,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--size", choices=("full", "tiny"), default="full", help="tiny: does it run?")
     group.addoption("--threads", type=int, default=None, help="threads (default: all CPUs)")
     group.addoption("--seconds", type=float, default=1.0, help="time budget of a case")
+    words = KEYS["precision"].choices
+    group.addoption("--precision", choices=words, default=words[0], help="see the key precision")
     group.addoption("--max-gflop", type=float, default=400.0, help="skip cases above this work")
 
 
@@ -81,6 +86,7 @@ class Measure:
         self.tiny = config.getoption("--size") == "tiny"
         self.seconds = config.getoption("--seconds")
         self.max_gflop = config.getoption("--max-gflop")
+        self.precision = config.getoption("--precision")
 
     def __call__(
         self,
@@ -104,6 +110,14 @@ class Measure:
         """
         self._skip_without(case, (case.op,) if kernels is None else kernels)
         self._skip_impossible(case, gflop, gb)
+        self._skip_unrounded(case)
+        backend: _native.Backend = "native" if case.backend == "native" else "torch"
+        with _precision.rounding(self.precision, case.device, backend):
+            self._measure(case, prepare, gflop, info)
+
+    def _measure(
+        self, case: Case, prepare: Prepare, gflop: float | None, info: dict[str, float]
+    ) -> None:
         threads = torch.get_num_threads()
         call = prepare()
 
@@ -155,6 +169,17 @@ class Measure:
             reason = _native.why_not(case.device) or f"no kernel for {case.device} in this build"
             pytest.skip(f"{', '.join(missing)}: {reason}")
 
+    def _skip_unrounded(self, case: Case) -> None:
+        """What computes in float32 whatever the precision is measured without that option."""
+        word, backend = self.precision, case.option
+        if word == "float32":
+            return
+        if case.device == "cpu" and (case.op not in _ROUND or backend == "torch"):
+            pytest.skip(f"{case.op} ({case.backend}) never rounds on a CPU")
+        reason = _precision.problem(word, case.device, "native")
+        if reason is not None:
+            pytest.skip(reason)
+
     def _skip_impossible(self, case: Case, gflop: float | None, gb: float) -> None:
         free = machine.free_memory_gb(case.device)
         if free is not None and gb > 0.8 * free:
@@ -177,6 +202,7 @@ class Measure:
             **vars(case),
             "threads": threads,
             "isa": _native.isa(),
+            "precision": self.precision,
             "gflop": gflop,
             "gflops": rate,
             "fma_peak_gflops": peak,

@@ -39,6 +39,22 @@ class Row:
         """Where it ran: "GPU" or a number of threads."""
         return "GPU" if self.info.get("device", "cpu") == "cuda" else str(self.info["threads"])
 
+    @property
+    def precision(self) -> str:
+        """What its products round to; files from before that could be chosen do not say."""
+        return str(self.info.get("precision") or "float32")
+
+    @property
+    def order(self) -> tuple[int, bool, str]:
+        """Its place among rows of one case."""
+        return BACKENDS.index(self.backend), self.precision != "float32", self.precision
+
+    @property
+    def title(self) -> str:
+        """Who computed, and rounding to what."""
+        rounded = "" if self.precision == "float32" else f" {self.precision}"
+        return TITLES[self.backend] + rounded
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self.info[name]
@@ -113,18 +129,18 @@ def number(value: float | None) -> str:
 
 def _baseline(rows: list[Row]) -> Row | None:
     """What the others are compared with: plain PyTorch, or the slower twin."""
-    by_backend = {row.backend: row for row in rows}
+    by_backend = {row.backend: row for row in rows if row.precision == "float32"}
     return next((by_backend[b] for b in ("eager", "reference", "numpy") if b in by_backend), None)
 
 
 def _groups(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows that differ by backend only, in the order of BACKENDS."""
+    """Rows that differ by backend and precision only, in the order of BACKENDS."""
     found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         sizes = tuple(getattr(row, axis) for axis in AXES)
         found[(row.op, row.direction, row.place, *sizes)].append(row)
     for group in found.values():
-        group.sort(key=lambda row: BACKENDS.index(row.backend))
+        group.sort(key=lambda row: row.order)
     return dict(
         sorted(found.items(), key=lambda item: (item[0][0], item[0][1] == "both", item[0][2]))
     )
@@ -140,7 +156,7 @@ def base_table(rows: list[Row]) -> str:
                 [
                     f"{row.op} {DIRECTIONS[row.direction]}".strip(),
                     row.place,
-                    TITLES[row.backend],
+                    row.title,
                     number(row.median_ms),
                     number(baseline.median_ms / row.median_ms if baseline else None),
                     number(row.gflops),
@@ -152,6 +168,11 @@ def base_table(rows: list[Row]) -> str:
     return table(header, lines)
 
 
+def _titles(rows: Iterable[Row]) -> list[str]:
+    """Who computed any of these rows, in order."""
+    return list(dict.fromkeys(row.title for row in sorted(rows, key=lambda row: row.order)))
+
+
 def axis_tables(rows: list[Row]) -> str:
     """One table per op, direction and moved size: ms of each backend, native's speed and share."""
     parts = []
@@ -159,18 +180,18 @@ def axis_tables(rows: list[Row]) -> str:
     for op, direction, place, axis in moved:
         same = [r for r in rows if (r.op, r.direction, r.place) == (op, direction, place)]
         chosen = [row for row in same if row.axis in (axis, "base")]
-        backends = [b for b in BACKENDS if any(row.backend == b for row in chosen)]
+        titles = _titles(chosen)
         lines = []
         for value in sorted({getattr(row, axis) for row in chosen}):
-            at = {row.backend: row for row in chosen if getattr(row, axis) == value}
+            at = {row.title: row for row in chosen if getattr(row, axis) == value}
             line = [f"{value:,}".replace(",", " ")]
-            line += [number(at[b].median_ms) if b in at else "" for b in backends]
-            native, baseline = at.get("native"), _baseline(list(at.values()))
+            line += [number(at[title].median_ms) if title in at else "" for title in titles]
+            native, baseline = at.get(TITLES["native"]), _baseline(list(at.values()))
             faster = baseline.median_ms / native.median_ms if native and baseline else None
             share = native.percent_of_peak if native else None
             lines.append([*line, number(faster), number(share)])
         title = f"**{op} {DIRECTIONS[direction]}".strip() + f", {_words(place)}, by {axis}**"
-        header = [axis, *(f"{TITLES[b]} ms" for b in backends), "speed-up", "native % of peak"]
+        header = [axis, *(f"{title} ms" for title in titles), "speed-up", "native % of peak"]
         parts.append(f"{title}\n\n{table(header, lines)}")
     return "\n\n".join(parts)
 
@@ -213,16 +234,12 @@ def plot(rows: list[Row], folder: Path) -> list[Path]:
 
 def _draw(panel: Any, rows: list[Row], axis: str) -> None:
     sizes = set()
-    for backend in BACKENDS:
-        points = sorted(
-            (getattr(row, axis), row.median_ms)
-            for row in rows
-            if row.backend == backend and row.axis in (axis, "base")
-        )
-        if points:
-            style = "o" if len(points) == 1 else "o-"
-            panel.plot(*zip(*points, strict=True), style, label=TITLES[backend], markersize=3)
-            sizes |= {size for size, _ in points}
+    drawn = [row for row in rows if row.axis in (axis, "base")]
+    for title in _titles(drawn):
+        points = sorted((getattr(r, axis), r.median_ms) for r in drawn if r.title == title)
+        style = "o" if len(points) == 1 else "o-"
+        panel.plot(*zip(*points, strict=True), style, label=title, markersize=3)
+        sizes |= {size for size, _ in points}
     panel.set(xscale="log", yscale="log", xlabel=axis)
     panel.set_xticks([], minor=True)
     panel.set_xticks(sorted(sizes), [f"{size:,}".replace(",", " ") for size in sorted(sizes)])

@@ -61,6 +61,7 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "schedule": getattr(config.model, "schedule", None),
         "backend": _native.backend(config.train.backend, device),
         "isa": _native.isa(),
+        "precision": config.train.precision,
         "threads": threads,
         "median_ms": median,
         "p10_ms": float(np.quantile(times, 0.1)),
@@ -77,7 +78,6 @@ def measure(log: InteractionLog, config: Config, *, batches: int, warm_up: int) 
         "classes": log.n_classes,
         "model": config.model.name,
         "device": str(device),
-        "precision": config.train.precision,
         "cuda_graphs": isinstance(step, GraphedStep),
         "data": log.source,
     }
@@ -146,10 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="mclrec")
     parser.add_argument("--threads")
     parser.add_argument("--device", default="cpu")
-    for name in ("tf32", "bf16"):
-        parser.add_argument(
-            f"--{name}", action="store_const", const="true", help=f"on a GPU: {name} products"
-        )
+    parser.add_argument("--precision", help="bf16x3 or bf16 (AMX), tf32 or bf16 (a GPU)")
     parser.add_argument(
         "--no-cuda-graphs",
         action="store_const",
@@ -164,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(argv)
     named = (
-        "backend", "schedule", "reuse_views", "model", "threads", "device", "tf32", "bf16",
+        "backend", "schedule", "reuse_views", "model", "threads", "device", "precision",
         "cuda_graphs",
     )  # fmt: skip
     values = {name: getattr(arguments, name) for name in named} | {"batch_size": arguments.batch}

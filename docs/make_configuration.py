@@ -21,7 +21,7 @@ A key means the same wherever it stands:
 
 | where | how |
 |---|---|
-| command line | `--set key=value`; many keys have an option too: `--epochs 20`, `--no-tf32` |
+| command line | `--set key=value`; many keys have an option too: `--epochs 20`, `--no-user-ids` |
 | file | `--config settings.toml`, flat or under `[data]`, `[model]` and `[train]` |
 | Python, `[data]` | `Dataset.from_file(path, min_user=5)`, `from_frame`, `named` |
 | Python, `[model]` | `MCLRec(hidden_size=32)` |

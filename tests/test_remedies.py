@@ -180,7 +180,15 @@ CASES = {
     "device": Case(
         USUAL, ["--device", "cuda", "--backend", "torch"], "use --device cpu", [["--device", "cpu"]]
     ),
-    "mode of a GPU": Case(USUAL, ["--tf32"], r"--no-tf32", [["--no-tf32"], []]),
+    "precision of a GPU": Case(
+        USUAL,
+        ["--precision", "tf32"],
+        "needs a GPU",
+        [lambda message: ["--precision", *re.findall(r"here: (\w+)", message)], []],
+    ),
+    "former option": Case(
+        USUAL, ["--no-tf32"], "tf32 is a value of precision", [said(r"now: (--precision \w+)")]
+    ),
     "given twice": Case(
         USUAL, ["--epochs", "2", "--set", "epochs=3"], "keep one", [["--epochs", "2"]]
     ),

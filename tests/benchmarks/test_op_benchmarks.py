@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import baselines, report, work
+from mclrec_fast import _native, _precision
 from mclrec_fast.ops import packed_attention
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +90,56 @@ def test_report_compares_with_plain_torch() -> None:
     assert both[1] == "| x | GPU | native | 0.5 |  | 50.00 |  | 1.5 |"
     alone = report.base_table([row("native", 2.0)]).splitlines()[2:]
     assert alone == ["| x | 2 | native | 2 |  | 50.00 | 25.00 | 1.5 |"]
+
+
+def test_report_tells_precisions_apart() -> None:
+    def row(backend: str, ms: float, axis: str, batch: int, **more: Any) -> report.Row:
+        info = dict.fromkeys(report.AXES, 1) | {
+            "op": "x", "direction": "run", "threads": 2, "axis": axis, "backend": backend,
+            "gflops": 50.0, "percent_of_peak": 25.0, "added_memory_mb": 1.5, "batch": batch, **more,
+        }  # fmt: skip
+        return report.Row(info, ms, ms)
+
+    rows = [
+        row("native", ms, axis, batch, precision=word)
+        for axis, batch in (("base", 1), ("batch", 8))
+        for word, ms in (("bf16", 1.0), ("bf16x3", 2.0), ("float32", 4.0))
+    ]
+    rows += [row("eager", 8.0, "base", 1), row("eager", 8.0, "batch", 8)]
+    lines = [line.split(" | ")[2:5] for line in report.base_table(rows).splitlines()[2:]]
+    assert lines == [
+        ["PyTorch", "8", "1"],
+        ["native", "4", "2"],
+        ["native bf16", "1", "8"],
+        ["native bf16x3", "2", "4"],
+    ]
+    moved = report.axis_tables(rows).splitlines()
+    assert "| PyTorch ms | native ms | native bf16 ms | native bf16x3 ms | speed-up |" in moved[2]
+    assert moved[-1] == "| 8 | 8 | 4 | 1 | 2 | 2 | 25.00 |"
+
+
+def test_what_never_rounds_is_a_visible_skip() -> None:
+    command = [sys.executable, "-m", "pytest", "benchmarks/bench_contrast.py", "--size", "tiny"]
+    command += ["-p", "no:cacheprovider", "-rs", "-m", "not gpu", "--precision", "bf16"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "contrast (native) never rounds on a CPU" in run.stdout
+    assert "passed" not in run.stdout
+
+
+def test_rows_say_how_they_round(tmp_path: Path) -> None:
+    """Or why they cannot here."""
+    reason = _precision.problem("bf16", "cpu", "native") if _native.available() else ""
+    file = tmp_path / "bf16.json"
+    command = [sys.executable, "-m", "pytest", "benchmarks/bench_item_cross_entropy.py", "-rs"]
+    command += ["-p", "no:cacheprovider", "-m", "not gpu", "-k", "native", "--size", "tiny"]
+    command += ["--precision", "bf16", f"--benchmark-json={file}"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:]
+    if reason is None:
+        rows = rows_of(file)
+        assert rows and {row["precision"] for row in rows} == {"bf16"}
+    else:
+        assert "passed" not in run.stdout and (reason or "kernels") in run.stdout
 
 
 @pytest.mark.skipif(

@@ -25,6 +25,7 @@ def test_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str], schedule: s
     found = json.loads(capsys.readouterr().out)
     assert found.keys() >= FIELDS
     assert (found["batch"], found["schedule"], found["backend"]) == (16, schedule, "torch")
+    assert found["precision"] == "float32"
     assert found["p10_ms"] <= found["median_ms"]
     assert found["sequences_per_s"] == pytest.approx(16_000 / found["median_ms"])
 
@@ -34,6 +35,10 @@ def test_bad_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
         train_step.main(["--schedule", "papr"])
     assert end.value.code == 2
     assert "did you mean 'paper'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        train_step.main(["--precision", "tf32"])
+    assert end.value.code == 2
+    assert "precision='tf32' needs a GPU" in capsys.readouterr().err
 
 
 def test_the_generated_log_has_the_shape_of_beauty() -> None:
