@@ -13,7 +13,7 @@ from .ops.philox import STREAM_SHUFFLE, shuffle_keys
 
 WINDOW = 1 << 23
 """Samples of a window, about; an epoch of no more has one."""
-_CHUNK = 1 << 20  # keys drawn at a time
+_CHUNK = 1 << 15  # keys drawn at a time: what their arithmetic leaves in cache
 _BITS = 12  # of a key, by which windows are cut
 
 
