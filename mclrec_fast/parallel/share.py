@@ -160,25 +160,33 @@ class Share:
             return compute(0)
         size = _place(parts[0]).batch
         by_first = {_place(part).first: number for number, part in enumerate(parts)}
-        spans, shapes = self._spans, _Shapes()
+        shapes = _Shapes()
 
-        def total(node: Span) -> Tensor | None:
-            first, end = spans[node[0]][0], spans[node[1] - 1][1]
-            if first == end:
-                return None  # no samples: it adds nothing, not even a zero
-            if node[1] - node[0] == 1:
-                weight = (end - first) / size
-                return shapes.flatten(*compute(by_first[first]), weight, self.group)
-            left, right = (total(half) for half in halves(node))
-            if left is None or right is None:
-                return right if left is None else left
-            return left.add_(right)
+        def of_part(first: int, end: int) -> Tensor:
+            found = compute(by_first[first])
+            return shapes.flatten(*found, (end - first) / size, self.group)
 
         own = self._own(size)
-        found = [total(node) for node in subtrees(own, (0, self.parts))]
+        found = [self._total(node, of_part) for node in subtrees(own, (0, self.parts))]
         sums = [of_node for of_node in found if of_node is not None]
         flat = sums[0] if self._alone(size) else self.group.sum_of_parts(sums, self.parts)
         return shapes.unflatten(flat)
+
+    def _total(self, node: Span, of_part: Callable[[int, int], Tensor]) -> Tensor | None:
+        """The sum of a node; None where it has no samples: it adds nothing, not even a zero.
+
+        No function inside `sum`: one that calls itself is a cycle, and what its batch's encodings
+        hold would live until Python looks for cycles.
+        """
+        first, end = self._spans[node[0]][0], self._spans[node[1] - 1][1]
+        if first == end:
+            return None
+        if node[1] - node[0] == 1:
+            return of_part(first, end)
+        left, right = (self._total(half, of_part) for half in halves(node))
+        if left is None or right is None:
+            return right if left is None else left
+        return left.add_(right)
 
 
 class _Shapes:

@@ -1,11 +1,14 @@
 """Two processes against one: equal to the bit; runs, resuming, what is refused, who is lost."""
 
+import gc
 import itertools
 import pickle
 import signal
 import socket
 import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +16,19 @@ import torch
 from torch import distributed
 
 from benchmarks import equality
-from mclrec_fast import _native
+from mclrec_fast import Dataset, _native
 from mclrec_fast.commands import train
+from mclrec_fast.config import TrainConfig
 from mclrec_fast.errors import InputError
+from mclrec_fast.models import model_class
+from mclrec_fast.models.base import Pass
+from mclrec_fast.models.encoder import Encoded
 from mclrec_fast.parallel import joined
 from mclrec_fast.parallel.share import ROW_WORK, spans_of
 from mclrec_fast.parallel.tree import add_up, deal, subtrees
 from mclrec_fast.runs import checkpoint
+from mclrec_fast.sampling import SampleTable
+from mclrec_fast.training.step import TrainingStep
 
 from ..small_runs import arguments, assert_same_run, result, run, write_log
 from .scenarios import Outcome
@@ -67,6 +76,40 @@ SOME = (
     "mclrec, schedule official, global, autograd",
     "gru4rec, autograd",
 )
+
+
+@needs_kernels
+@pytest.mark.parametrize("model", ["sasrec", "cl4srec", "mclrec"])
+def test_what_a_batch_of_parts_encodes_goes_with_it(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing waits for Python to look for cycles: that took hundreds of MB on Beauty."""
+    held = list[weakref.ref[torch.Tensor]]()
+    encode = Encoded.by_kernels.__func__  # type: ignore[attr-defined]
+
+    def noted(*arguments: Any, **more: Any) -> Encoded:
+        found: Encoded = encode(*arguments, **more)
+        held.append(weakref.ref(found.saved))
+        return found
+
+    monkeypatch.setattr(Encoded, "by_kernels", classmethod(noted))
+    table = SampleTable.of(
+        Dataset.named("synthetic", synthetic_users=40, synthetic_items=20),
+        "train", 8, torch.device("cpu"),
+    )  # fmt: skip
+    assert table is not None
+    trained = model_class(model)(hidden_size=8, inner_size=16, max_length=8)
+    trained.start(np.arange(21), 0)
+    step = TrainingStep(trained.train(), TrainConfig(batch_parts=3))
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(2):
+            at = Pass(1, number, "native")
+            step(trained.sample(table, torch.arange(30), at), update=number * 3)
+        assert held and all(saved() is None for saved in held)
+    finally:
+        gc.enable()
 
 
 @needs_kernels
