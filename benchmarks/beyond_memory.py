@@ -49,13 +49,17 @@ def _lines(columns: tuple[NDArray[np.int64], ...]) -> NDArray[np.uint8]:
     for column, mark in zip(columns, b",,\n", strict=True):
         digits = len(str(int(column[0])))
         text = np.empty((len(column), digits + 1), np.uint8)
-        left = column.copy()
-        for place in range(digits - 1, -1, -1):
-            left, digit = np.divmod(left, 10)
-            text[:, place] = digit + ord("0")
+        left = column
+        for end in range(digits, 0, -4):  # four digits at a time
+            left, group = np.divmod(left, 10_000)
+            width = min(end, 4)
+            text[:, end - width : end] = _FOUR[group, 4 - width :]
         text[:, digits] = mark
         parts.append(text)
     return np.concatenate(parts, 1)
+
+
+_FOUR = np.frombuffer(b"".join(b"%04d" % n for n in range(10_000)), np.uint8).reshape(-1, 4)
 
 
 class Taken(NamedTuple):
