@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import InputError
 from . import reader
 from .columns import ColumnNames
@@ -146,8 +148,11 @@ def _read_folder(folder: Path, request: Request) -> Rows:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
     read: list[Rows] = []
     digest = hashlib.sha256()
-    for path in parts:
-        rows = _read_file(Source(path), request, empty_is_fine=True)
+    for number, path in enumerate(parts):
+        own = None if request.spool is None else request.spool.part(number)
+        rows = _read_file(Source(path), replace(request, spool=own), empty_is_fine=True)
+        if own is not None and not isinstance(rows.table.users, np.memmap):
+            rows.table = own.joined([rows.table])
         digest.update(f"{path.relative_to(folder)}\0{rows.sha256}\n".encode(errors="replace"))
         if rows.format == "text":
             raise InputError(
@@ -160,7 +165,8 @@ def _read_folder(folder: Path, request: Request) -> Rows:
             )
         read.append(rows)
     whole = read[0]
-    whole.table = concatenate([rows.table for rows in read])
+    join = concatenate if request.spool is None else request.spool.joined
+    whole.table = join([rows.table for rows in read])
     if not len(whole.table.users):
         raise InputError(f"{folder}: no rows in {len(parts)} files, expected interactions")
     whole.sha256 = digest.hexdigest()
@@ -204,7 +210,7 @@ def read_log(data: str, request: Request, opened: Source | None = None) -> Rows:
     except (OSError, ValueError):  # said where it is opened
         is_folder = False
     if is_folder:
-        rows = _read_folder(path, replace(request, spool=None))
+        rows = _read_folder(path, request)
         rows.name = path.resolve().name
         return rows
     source = opened or Source(data if data == STDIN else path)

@@ -1,7 +1,7 @@
 """From a log to a prepared one, in bounded memory: what dataset.py does in memory, in passes.
 
-Memory grows with users and items, not with rows, where the C++ reader reads one text file; other
-sources are read into memory first. The folder appears whole or not at all.
+Memory grows with users and items, not with rows, where the C++ reader reads text; other sources are
+read into memory first, of a folder one part. The folder appears whole or not at all.
 """
 
 import contextlib
@@ -26,7 +26,14 @@ from .dataset import Loaded, filters_of, load_rows, origin_of
 from .ids import pack_ids
 from .log import InteractionLog, content_digest
 from .outside import Group, Left, filtered, groups
-from .prepared import NOT_OPTIONS, ArrayFile, Prepared, open_prepared, write_header
+from .prepared import (
+    NOT_OPTIONS,
+    ArrayFile,
+    Prepared,
+    is_prepared,
+    open_prepared,
+    write_header,
+)
 from .samples import (
     Cuts,
     Samples,
@@ -60,6 +67,8 @@ def prepare(config: DataConfig, out: Path, threads: int | None = None) -> Prepar
     """
     if out.exists() or out.is_symlink():
         raise InputError(f"{out}: is there already: name a new folder, or take it away first")
+    if is_prepared(config.data):
+        raise InputError(f"{config.data}: is prepared already: copy the folder")
     threads = threads or os.cpu_count() or 1
     with _aside(out) as folder:
         with _spool_in(folder) as spool:

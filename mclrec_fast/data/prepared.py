@@ -9,6 +9,8 @@ import hashlib
 import json
 import mmap
 import os
+import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -250,9 +252,18 @@ class _Arrays:
                 _compare(self._folder / f"{name}.bin", array, entry["sha256"])
 
 
+_USUAL = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
+_NO_RESERVE = getattr(
+    mmap, "MAP_NORESERVE", 0x4000 if _USUAL else 0
+)  # Python has it in later versions
+
+
 def _map(file: BinaryIO, type: str) -> NDArray[Any]:
-    flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0x4000 if os.name == "posix" else 0)
-    held = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    if hasattr(mmap, "MAP_PRIVATE"):  # not counted as memory that is promised: it is never written
+        flags = mmap.MAP_PRIVATE | _NO_RESERVE
+        held = mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+    else:
+        held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return np.frombuffer(held, type)
 
 

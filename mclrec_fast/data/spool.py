@@ -6,7 +6,7 @@ let go of afterwards, so that a pass over a column holds one run of rows.
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .layout import Layout
+from .table import Table, merge_ids
 
 CHUNK_ROWS = 1 << 20
 """Rows of a pass that are in memory at a time."""
@@ -59,6 +60,43 @@ class Spool:
                     file.seek(8 * first)
                     file.write(values.astype(np.float64).data)
         return self.column(name, np.float64 if floats else np.int64)
+
+    def part(self, number: int) -> "Spool":
+        """A spool of its own for one of several files."""
+        folder = self.folder / f"part{number}"
+        folder.mkdir()
+        return Spool(folder)
+
+    def joined(self, tables: Sequence[Table]) -> Table:
+        """What `table.concatenate` gives, its columns written."""
+        some = [table for table in tables if len(table.users)] or list(tables[:1])
+        user_ids, users = merge_ids([table.user_ids for table in some])
+        item_ids, items = merge_ids([table.item_ids for table in some])
+        found = Table(
+            self._join("users", [table.users for table in some], users),
+            self._join("items", [table.items for table in some], items),
+            user_ids,
+            item_ids,
+        )
+        for name in ("times", "ratings", "then"):
+            columns = [getattr(table, name) for table in some]
+            setattr(found, name, None if columns[0] is None else self._join(name, columns))
+        return found
+
+    def _join(
+        self,
+        name: str,
+        columns: Sequence[NDArray[Any]],
+        codes: Sequence[NDArray[np.int32]] | None = None,
+    ) -> NDArray[Any]:
+        """Columns end to end, as what their codes have become."""
+        type = np.result_type(*(column.dtype for column in columns))
+        with self.path(name).open("wb") as file:
+            for number, column in enumerate(columns):
+                for _, (part,) in chunks(column):
+                    new = part if codes is None else codes[number][part]
+                    file.write(new.astype(type, copy=False).data)
+        return self.column(name, type)
 
     def marks(self, rows: int) -> NDArray[np.bool_]:
         """A mark for each row, all set, bool [rows]."""

@@ -40,7 +40,7 @@ def _as_texts(ids: NDArray[Any]) -> list[str]:
     return [str(value) for value in ids.tolist()]
 
 
-def _merge_ids(tables: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[NDArray[np.int32]]]:
+def merge_ids(tables: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], list[NDArray[np.int32]]]:
     """One numbering for several, by first appearance, and what each one's codes become."""
     text = any(ids.dtype == object for ids in tables)
     codes: dict[Any, int] = {}
@@ -88,8 +88,8 @@ def concatenate(tables: Sequence[Table]) -> Table:
     some = [table for table in tables if len(table.users)] or list(tables[:1])
     if len(some) == 1:
         return some[0]
-    user_ids, users = _merge_ids([table.user_ids for table in some])
-    item_ids, items = _merge_ids([table.item_ids for table in some])
+    user_ids, users = merge_ids([table.user_ids for table in some])
+    item_ids, items = merge_ids([table.item_ids for table in some])
     joined = {}
     for name in ("times", "ratings", "then"):
         columns = [getattr(table, name) for table in some]

@@ -16,6 +16,7 @@ from ..bars import duration
 from ..config import Config
 from ..console import Console
 from ..data import load_dataset
+from ..data.prepared import is_prepared
 from ..errors import InputError
 from ..evaluation import rank_samples
 from ..models import model_class
@@ -85,9 +86,11 @@ def estimate(config: Config, console: Console) -> Estimate:
             if valid is not None:
                 valid = valid.some(train.valid_users, train.seed)
                 of_valid = len(valid) * _time_of(_ranking(step, valid, config))
+    of_log = [samples.items, samples.users, samples.ends]
+    of_log += [] if valid is None else [valid.users, valid.ends]
+    mapped = is_prepared(config.data.data) and device.type == "cpu"
     counted = {
-        "log and samples": _size([samples.items, samples.users, samples.ends])
-        + (0.0 if valid is None else _size([valid.users, valid.ends])),
+        "log and samples": 0.0 if mapped else _size(of_log),  # what is mapped counts as touched
         "weights": _size(model.parameters()),
         "optimizer": _size(_tensors(step.state_dict())),
         "gradients": _size(model.parameters()),

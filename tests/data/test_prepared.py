@@ -162,7 +162,26 @@ def _as_folder(folder: Path) -> str:
     return str(folder / "parts")
 
 
-@pytest.mark.parametrize("make", [_as_text, _as_gzip, _as_folder])
+def _as_mixed_folder(folder: Path) -> str:
+    """Parts with ids of two kinds, decimal times in one, no rows in another."""
+    (folder / "parts").mkdir()
+    for part, rows in enumerate((_rows(1), _rows(2, texts=True), [], _rows(3, floats=True))):
+        _csv(folder / "parts" / f"{part}.csv", rows)
+    return str(folder / "parts")
+
+
+def _as_parquet(folder: Path) -> str:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    (folder / "parts").mkdir()
+    for part in range(3):
+        columns = [np.array(column) for column in zip(*_rows(part), strict=True)]
+        names = ["user", "item", "time", "rating", "then"]
+        table = arrow.table(dict(zip(names, columns, strict=True)))
+        parquet.write_table(table, folder / "parts" / f"{part}.parquet")
+    return str(folder / "parts")
+
+
+@pytest.mark.parametrize("make", [_as_text, _as_gzip, _as_folder, _as_mixed_folder, _as_parquet])
 def test_other_sources(tmp_path: Path, make: Callable[[Path], str]) -> None:
     """One line per user, a compressed file, a folder of parts."""
     config = DataConfig(data=make(tmp_path))
@@ -252,6 +271,9 @@ def test_bad_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert main(["prepare", *arguments]) == 2, arguments
         assert text in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv"]
+    prepare(DataConfig(data=str(log)), made)
+    assert main(["prepare", str(made), "--out", str(tmp_path / "again")]) == 2
+    assert "is prepared already" in capsys.readouterr().err
 
 
 def test_bad_lines_are_said_as_ever(tmp_path: Path) -> None:
@@ -330,6 +352,15 @@ def test_what_is_mapped_can_be_written_by_nobody_else(tmp_path: Path) -> None:
     ours.log.items[0] = before + 1
     assert int(theirs.log.items[0]) == before
     assert int(Dataset.from_file(made).log.items[0]) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how Linux counts memory")
+def test_a_file_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    """It takes none, and the system is not asked to promise any."""
+    size = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with (tmp_path / "large.bin").open("w+b") as file:
+        os.truncate(file.fileno(), size)
+        assert prepared._map(file, "int32").nbytes == size
 
 
 _SLOW = """
