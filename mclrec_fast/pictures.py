@@ -54,6 +54,23 @@ def canvas(width: float, height: float) -> Iterator[Any]:
         yield Figure(figsize=(width, height), layout="constrained")
 
 
+@contextmanager
+def in_rows(count: int, **shared: bool) -> Iterator[tuple[Any, list[Any]]]:
+    """A figure of so many panels, and the panels; in rows, so that a page does not shrink it.
+
+    Args:
+        count: how many, at least 1.
+        shared: what axes share, as `sharey`.
+    """
+    columns = 2 if count == 4 else min(count, 3)
+    rows = -(-count // columns)
+    with canvas(2.6 * columns + 0.6 if columns < 3 else 8.4, 2.6 * rows + 0.5) as picture:
+        panels = picture.subplots(rows, columns, squeeze=False, **shared).ravel()
+        for empty in panels[count:]:
+            empty.remove()
+        yield picture, list(panels[:count])
+
+
 def save(figure: Any, out: Path, name: str) -> list[Path]:
     """Writes NAME.svg and NAME.png into `out`; returns their paths."""
     paths = []
@@ -71,12 +88,14 @@ def line(number: int) -> dict[str, Any]:
     return {"color": COLOURS[number % len(COLOURS)], "ls": style, "lw": 1.5}
 
 
-def legend(picture: Any, panels: Sequence[Any], columns: int = 3) -> None:
-    """One legend for all panels, below."""
+def legend(picture: Any, panels: Sequence[Any], columns: int | None = None) -> None:
+    """One legend for all panels, below; four fit a line, more stand three a line."""
     named: dict[str, Any] = {}
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
+    if columns is None:
+        columns = 4 if len(named) == 4 and max(map(len, named)) < 20 else 3
     picture.legend(
         named.values(), named, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )

@@ -217,10 +217,12 @@ def _curves(
 
 
 def _terms(panel: Any, run: Plotted) -> None:
-    """Every term of the losses of one run."""
+    """Every term of the losses of one run that counts: one of weight 0 is 0 in all epochs."""
     names = [name for name in run.epochs[0]["loss"] if name not in _UPDATES]
     for number, name in enumerate(names or run.epochs[0]["loss"]):
         points = [(record["epoch"], record["loss"][name]) for record in run.epochs]
+        if not any(value for _, value in points):
+            continue
         look = line(number) | {"ls": ("-", "--", "-.", ":")[number % 4]}  # some lie on others
         panel.plot(*zip(*points, strict=True), **look, label=name)
     panel.set_title("terms of the loss, training", fontsize=10)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..pictures import COLOURS, MARKS, canvas, legend, line, save
+from ..pictures import COLOURS, MARKS, canvas, in_rows, legend, line, save
 from .geometry import plane
 from .look import Diagnosis
 
@@ -46,8 +46,7 @@ def draw(runs: Sequence[Diagnosed], out: Path) -> list[Path]:
 def _spectra(runs: Sequence[Diagnosed], out: Path) -> list[Path]:
     """The singular values of each set, the largest as 1: a steep fall is a collapse."""
     shown = [name for name in _SPECTRA if any(name in run.found.figures["sets"] for run in runs)]
-    with canvas(2.6 * len(shown) + 0.8, 3.2) as picture:
-        panels = picture.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    with in_rows(len(shown), sharey=True) as (picture, panels):
         for panel, name in zip(panels, shown, strict=True):
             for number, run in enumerate(runs):
                 if name in run.found.figures["sets"]:
@@ -60,7 +59,8 @@ def _spectra(runs: Sequence[Diagnosed], out: Path) -> list[Path]:
             panel.set_yscale("log")
             panel.set_title(TITLES[name], fontsize=10)
             panel.set_xlabel("singular value")
-        panels[0].set_ylabel("relative to the largest")
+            if panel.get_subplotspec().is_first_col():
+                panel.set_ylabel("relative to the largest")
         legend(picture, panels)
         return save(picture, out, "spectra")
 
@@ -79,8 +79,7 @@ def _epochs(runs: Sequence[Diagnosed], out: Path) -> list[Path]:
         for title, value in curves
         if any(value(record["diagnosis"]) is not None for run in runs for record in run.epochs)
     ]
-    with canvas(2.6 * len(have) + 0.6, 3.2) as picture:
-        panels = picture.subplots(1, len(have), squeeze=False)[0]
+    with in_rows(len(have)) as (picture, panels):
         for panel, (title, value) in zip(panels, have, strict=True):
             for number, run in enumerate(runs):
                 points = [(record["epoch"], value(record["diagnosis"])) for record in run.epochs]
