@@ -1,7 +1,7 @@
 """The switch of precision: what it tells kernels and torch, and what a machine cannot do.
 
 Machines are played by a module that stands before the real one; what the kernels then compute is
-tested in tests/ops and, on a CPU that can round, at the end of this file.
+tested in tests/ops/test_rounding.py; whole trainings that round stand at the end of this file.
 """
 
 import json
@@ -28,7 +28,7 @@ from mclrec_fast.reproduction.tables import Row, Table
 from mclrec_fast.runs.loading import read_config
 from mclrec_fast.training import fit
 from mclrec_fast.training.machine import machine_for
-from tests.small_runs import SETTINGS, metrics, result, run, write_log
+from tests.small_runs import SETTINGS, assert_same_run, metrics, result, run, write_log
 
 needs_native = pytest.mark.skipif(not _native.available(), reason=f"{_native.why_not()}")
 ALL = ["float32", "bf16x3", "bf16"]
@@ -419,3 +419,33 @@ def test_the_report_says_what_can_be_had(cpu: Cpu, words: list[str]) -> None:
     assert facts["precisions"]["cpu"] == words
     assert f"precision: {', '.join(words)}" in report(facts)
     assert facts["cpu"]["features"] == ["avx512f", "amx_bf16"]
+
+
+# Kernels that round, on a CPU that can.
+
+ABLE = _precision.usable("cpu", "native") if _native.available() else ["float32"]
+
+
+@pytest.mark.skipif("bf16" not in ABLE, reason=f"rounding: usable here is {', '.join(ABLE)}")
+@pytest.mark.parametrize(("word", "apart"), [("bf16x3", 2e-4), ("bf16", 2e-2)])
+@pytest.mark.parametrize("model", ("mclrec", "sasrec"))
+def test_a_training_that_rounds(
+    log: Path, tmp_path: Path, capsys: Capture, model: str, word: str, apart: float
+) -> None:
+    """It learns what float32 learns, and has one outcome, whatever happens to it."""
+    plain, whole, parts = (tmp_path / name for name in ("plain", "whole", "parts"))
+    words = ["--model", model, "--precision", word]
+    assert run(log, plain, "--model", model, "--epochs", "2") == 0
+    assert run(log, whole, *words, "--epochs", "2") == 0
+    assert run(log, parts, *words, "--epochs", "1") == 0
+    assert train.main(["--resume", str(parts), "--epochs", "2", "--threads", "2"]) == 0
+    assert_same_run(whole, parts)
+    first, rounded = metrics(plain)[0]["loss"], metrics(whole)[0]["loss"]
+    assert rounded["rec"] != first["rec"]
+    assert rounded == pytest.approx(first, rel=apart)
+    capsys.readouterr()
+    assert evaluate.main([str(whole), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [found[split] for split in ("valid", "test")] == [
+        result(whole)[split] for split in ("valid", "test")
+    ]
