@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 from torch import Tensor
 
 from .._files import require_regular
 from ..errors import InputError
-from .directory import write_atomically
+from .directory import new_file
 
 FORMAT = "mclrec_fast"
 VERSION = 2
@@ -62,10 +61,12 @@ class Progress:
 def pack(tree: Any, tensors: dict[str, Tensor], path: str = "") -> Any:
     """A state dict as JSON-able structure; its tensors go into `tensors`, named by their path.
 
+    They are not copied if they lie on the CPU: a large model's state is there once.
+
     Keeps what JSON would lose: tuples, and keys that are not strings (optimizers number theirs).
     """
     if isinstance(tree, Tensor):
-        tensors[path] = tree.detach().to("cpu", copy=True).contiguous()
+        tensors[path] = tree.detach().cpu().contiguous()
         return {"$tensor": path}
     if isinstance(tree, Mapping):
         return {
@@ -95,18 +96,55 @@ def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Writes one safetensors file atomically; `header` travels as JSON in its metadata.
 
+    Tensors on the CPU are written from where they lie, without a copy.
+
     Raises:
         RunError: the disk refuses; the old file is untouched.
     """
     text = json.dumps(header)
-    own = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    own = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
         "header": text,
         "digest": digest(own, text),
     }
-    write_atomically(path, serialise(own, metadata))
+    with new_file(path) as file:
+        for piece in _pieces(own, metadata):
+            file.write(piece)
+
+
+_TYPES = {
+    torch.float64: "F64", torch.int64: "I64", torch.float32: "F32", torch.int32: "I32",
+    torch.bfloat16: "BF16", torch.float16: "F16", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+"""What safetensors calls them, the widest first: so a tensor's place is a multiple of its width."""
+
+
+def _pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[Any]:
+    """A safetensors file, bit by bit: the length of its header, the header, the tensors."""
+    order = list(_TYPES)
+    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
+    described: dict[str, Any] = {"__metadata__": dict(metadata)}
+    at = 0
+    for name in names:
+        tensor, first = tensors[name], at
+        at += tensor.nbytes
+        described[name] = {
+            "dtype": _TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [first, at],
+        }
+    header = json.dumps(described).encode()
+    header += b" " * (-len(header) % 8)
+    yield len(header).to_bytes(8, "little")
+    yield header
+    for name in names:
+        yield _bytes_of(tensors[name])
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def digest(tensors: Mapping[str, Tensor], header: str = "") -> str:
@@ -115,7 +153,7 @@ def digest(tensors: Mapping[str, Tensor], header: str = "") -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        found.update(_bytes_of(tensor))
     return found.hexdigest()
 
 

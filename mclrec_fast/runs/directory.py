@@ -56,14 +56,21 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file of a run by `content`, all or nothing.
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that replaces one of a run when this is left, all or nothing.
 
     Raises:
         RunError: the disk is full or refuses; the old file, if any, is untouched.
     """
-    with writing(path):
-        _files.write_atomically(path, content)
+    with writing(path), _files.writing_atomically(path) as file:
+        yield file
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file of a run by `content`; see `new_file`."""
+    with new_file(path) as file:
+        file.write(content)
 
 
 def json_bytes(value: Any) -> bytes:

@@ -4,11 +4,12 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mclrec_fast.errors import InputError
@@ -117,3 +118,33 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
     checkpoint.write(path, {"a": torch.zeros(1)}, {})
     with pytest.raises(InputError, match="holds weights, not the state of a run"):
         checkpoint.load_state(path)
+
+
+def test_any_safetensors_reader_reads_it(tmp_path: Path) -> None:
+    """All types and shapes, names beyond ASCII, tensors that are not contiguous."""
+    tensors = {
+        "a/ü": torch.randn(3, 5),
+        "number": torch.tensor(7),
+        "double": torch.randn(2, dtype=torch.float64),
+        "truth": torch.tensor([True, False, True]),
+        "none": torch.empty(0, 4),
+        "half": torch.randn(5).to(torch.bfloat16),
+        "turned": torch.randn(4, 6).t(),
+    }
+    checkpoint.write(tmp_path / "x.safetensors", tensors, {"said": "ü"})
+    found = load_file(tmp_path / "x.safetensors")
+    read, header = checkpoint.read(tmp_path / "x.safetensors")
+    assert header == {"said": "ü"}
+    for name, tensor in tensors.items():
+        for other in (found[name], read[name]):
+            assert other.dtype == tensor.dtype and torch.equal(other, tensor)
+
+
+def test_a_state_is_written_without_a_copy() -> None:
+    """Of a million items a copy is hundreds of MB, and there once were three."""
+    model = torch.nn.Linear(6, 5)
+    tensors: dict[str, torch.Tensor] = {}
+    checkpoint.pack(model.state_dict(), tensors, "model")
+    pieces = list(checkpoint._pieces(tensors, {}))
+    places = {np.frombuffer(piece, np.uint8).ctypes.data for piece in pieces}
+    assert {weight.data_ptr() for weight in model.parameters()} <= places

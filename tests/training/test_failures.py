@@ -1,9 +1,11 @@
 """Runs that fail: the message names the step or the file, the last good state stays."""
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
@@ -73,22 +75,22 @@ def test_a_full_disk_keeps_the_last_good_state_and_the_run_goes_on(
     out, straight = tmp_path / "run", tmp_path / "straight"
     assert run(log, straight, "--epochs", "3") == 0
     writes = 0
-    write = run_directory.write_atomically
+    open_new = _files.writing_atomically
 
-    def full_in_the_second_epoch(path: Path, content: bytes) -> None:
+    @contextlib.contextmanager
+    def full_in_the_second_epoch(path: Path, **private: bool) -> Iterator[IO[bytes]]:
         nonlocal writes
         writes += path.name == name
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, open_new(path, **private) as file:
             if path.name == name and writes == 3 - (name != "last.safetensors"):
                 patch.setattr(os, "fsync", no_space)
-            write(path, content)
+            yield file
 
     def no_space(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_directory, "write_atomically", full_in_the_second_epoch)
-        patch.setattr(checkpoint, "write_atomically", full_in_the_second_epoch)
+        patch.setattr(_files, "writing_atomically", full_in_the_second_epoch)
         capsys.readouterr()
         assert run(log, out, "--epochs", "3") == 1
     message = capsys.readouterr().err
