@@ -106,13 +106,22 @@ struct BackwardScratch {
 
 // c (+)= a^T b, starting a chunk's sum at its first block.
 template <class T>
-MCLREC_INLINE void add_weight_gradient(bool first, Rows<const T> a, Rows<const T> b,
+MCLREC_INLINE void add_weight_gradient(bool first, const typename Products<T>::Turned& a,
+                                       const typename Products<T>::Paired& b,
                                        const ProductSize& size, Rows<T> c) {
   if (first) {
-    multiply_transposed<TileStart::kZero, T>(a, b, size, c);
+    Products<T>::template multiply_turned<TileStart::kZero>(a, b, size, c);
   } else {
-    multiply_transposed<TileStart::kAdd, T>(a, b, size, c);
+    Products<T>::template multiply_turned<TileStart::kAdd>(a, b, size, c);
   }
+}
+// The same of rows as they lie.
+template <class T>
+MCLREC_INLINE void add_weight_gradient(bool first, Products<T>& products, Rows<const T> a,
+                                       Rows<const T> b, const ProductSize& size, Rows<T> c) {
+  const typename Products<T>::Room room(products);
+  add_weight_gradient<T>(first, products.turned(a, size.depth, size.rows),
+                         products.paired(b, size.depth, size.cols), size, c);
 }
 
 // out[c] += sum over rows of a[row][c]; whole vectors.
@@ -211,8 +220,8 @@ struct LayerPass {
 // Backward of ffn(y), y [rows][hidden_row] with gradient grad_out of its output: adds to grad_y.
 template <class T>
 void feed_forward_backward(const EncodeCall<T>& call, const LayerPass<T>& pass, const T* y,
-                           const LayerStore<T>& saved, const T* grad_out, T* grad_inner,
-                           T* grad_y) {
+                           const LayerStore<T>& saved, const T* grad_out, Products<T>& products,
+                           T* grad_inner, T* grad_y) {
   const EncodeLayout& layout = call.layout;
   const LayerPanels<T>& panels = call.packed.panels[pass.layer];
   const LayerGradients<T>& gradients = pass.gradients;
@@ -220,10 +229,14 @@ void feed_forward_backward(const EncodeCall<T>& call, const LayerPass<T>& pass, 
   const int64_t rows = pass.rows;
   const int64_t hidden = layout.hidden, stride = layout.hidden_row, inner_row = layout.inner_row;
   const int64_t qkv_row = 3 * layout.attention_row;
+  const typename Products<T>::Room room(products);
+  const auto left_out = products.left({grad_out, stride}, rows, hidden);
+  const auto turned_out = products.turned({grad_out, stride}, rows, hidden);
+  const auto paired_y = products.paired({y, stride}, rows, stride);
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
     // d u = (d out W_2) GELU'(u)
-    multiply_panels<TileStart::kZero, T>(
-        {grad_out, stride}, panels.outer + first * hidden,
+    products.template multiply<TileStart::kZero>(
+        left_out, panels.outer + Products<T>::panels_size(hidden, first),
         {.rows = rows, .cols = count, .depth = hidden}, {grad_inner, kInnerColumns}, nullptr,
         [&](int64_t col) __attribute__((always_inline)) {
           const T* slope = saved.slope + saved.inner(0, first + col);
@@ -244,18 +257,21 @@ void feed_forward_backward(const EncodeCall<T>& call, const LayerPass<T>& pass, 
           prefetch_rows<kTileLines>(saved.qkv + row * qkv_row + part, qkv_row, count);
         });
     add_column_sums(rows, count, grad_inner, kInnerColumns, gradients.inner_bias + first);
+    const typename Products<T>::Room of_part(products);
     for (int64_t col = first; col < first + count; col += kTileCols<T>) {
-      add_weight_gradient<T>(first_block, {grad_out, stride},
-                             {saved.activated + saved.inner(0, col), kPadding},
-                             {.rows = hidden, .cols = kTileCols<T>, .depth = rows},
-                             {gradients.outer + col, inner_row});
+      add_weight_gradient<T>(
+          first_block, turned_out,
+          products.paired({saved.activated + saved.inner(0, col), kPadding}, rows, kTileCols<T>),
+          {.rows = hidden, .cols = kTileCols<T>, .depth = rows},
+          {gradients.outer + col, inner_row});
     }
-    add_weight_gradient<T>(first_block, {grad_inner, kInnerColumns}, {y, stride},
+    const Rows<const T> inner{grad_inner, kInnerColumns};
+    add_weight_gradient<T>(first_block, products.turned(inner, rows, count), paired_y,
                            {.rows = count, .cols = hidden, .depth = rows},
                            {gradients.inner + first * stride, stride});
-    multiply_panels<TileStart::kAdd, T>({grad_inner, kInnerColumns}, panels.inner + offset,
-                                        {.rows = rows, .cols = hidden, .depth = count},
-                                        {grad_y, stride});
+    products.template multiply<TileStart::kAdd>(
+        products.left(inner, rows, count), panels.inner + offset,
+        {.rows = rows, .cols = hidden, .depth = count}, {grad_y, stride});
   });
 }
 
@@ -278,15 +294,18 @@ void after_attention_backward(const EncodeCall<T>& call, const LayerPass<T>& pas
                             .beta = gradients.feed_forward_norm_bias,
                             .bias = gradients.outer_bias},
                            scratch.grad_normal, scratch.grad_branch);
-  feed_forward_backward(call, pass, scratch.normal, saved, scratch.grad_branch, scratch.grad_inner,
-                        scratch.grad_normal);
+  Products<T>& products = scratch.block.products;
+  feed_forward_backward(call, pass, scratch.normal, saved, scratch.grad_branch, products,
+                        scratch.grad_inner, scratch.grad_normal);
   add_and_norm_backward<T>(call, rows, saved.attention, vectors.attention_norm, scratch.grad_normal,
                            {.gamma = gradients.attention_norm,
                             .beta = gradients.attention_norm_bias,
                             .bias = gradients.output_bias},
                            grad_residual, scratch.grad_branch);
-  multiply_panels<TileStart::kZero, T>(
-      {scratch.grad_branch, layout.hidden_row}, call.packed.panels[pass.layer].output,
+  const typename Products<T>::Room room(products);
+  products.template multiply<TileStart::kZero>(
+      products.left({scratch.grad_branch, layout.hidden_row}, rows, layout.hidden),
+      call.packed.panels[pass.layer].output,
       {.rows = rows, .cols = layout.attention_row, .depth = layout.hidden},
       {scratch.grad_context, layout.attention_row});
 }
@@ -321,20 +340,23 @@ void full_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, in
                               scratch.block.attention);
     }
   }
-  add_weight_gradient<T>(first_block, {scratch.grad_branch, stride},
+  Products<T>& products = scratch.block.products;
+  add_weight_gradient<T>(first_block, products, {scratch.grad_branch, stride},
                          {scratch.context, attention_row},
                          {.rows = layout.hidden, .cols = layout.attention, .depth = rows},
                          {gradients.output, attention_row});
   layer_input(call, store_of, layer, block.first_token, rows, scratch.x);
-  add_weight_gradient<T>(first_block, {scratch.grad_qkv, qkv_row}, {scratch.x, stride},
+  add_weight_gradient<T>(first_block, products, {scratch.grad_qkv, qkv_row}, {scratch.x, stride},
                          {.rows = qkv_row, .cols = layout.hidden, .depth = rows},
                          {gradients.qkv, stride});
   add_column_sums(rows, qkv_row, scratch.grad_qkv, qkv_row, gradients.qkv_bias);
   const T* matrices[3] = {panels.query, panels.key, panels.value};
   for (int m = 0; m < 3; ++m) {
-    multiply_panels<TileStart::kAdd, T>(
-        {scratch.grad_qkv + m * attention_row, qkv_row}, matrices[m],
-        {.rows = rows, .cols = layout.hidden, .depth = layout.attention}, {grad, stride});
+    const typename Products<T>::Room room(products);
+    products.template multiply<TileStart::kAdd>(
+        products.left({scratch.grad_qkv + m * attention_row, qkv_row}, rows, layout.attention),
+        matrices[m], {.rows = rows, .cols = layout.hidden, .depth = layout.attention},
+        {grad, stride});
   }
 }
 

@@ -155,8 +155,12 @@ struct BlockScratch {
   uint8_t* runs;       // dropout bits of hidden sites, before they are split into rows
   AttentionBits bits;  // of the attention
   T* attention;        // attention_scratch_size, also scores of the last layer
+  Products<T> products;
 
-  BlockScratch(const EncodeLayout& layout, const EncodePlan& plan, Scratch& scratch) {
+  BlockScratch(const EncodeLayout& layout, const EncodePlan& plan, Scratch& scratch)
+      : products(scratch.take<T>(Products<T>::room_for(
+            plan.most_block_tokens(),
+            3 * layout.hidden_row + 4 * std::max(layout.attention_row, kInnerColumns)))) {
     const int64_t tokens = plan.most_block_tokens();
     item = scratch.take<int64_t>(tokens);
     position = scratch.take<int64_t>(tokens);

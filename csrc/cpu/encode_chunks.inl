@@ -4,6 +4,7 @@
 template <class T>
 void forward_chunk(const EncodeCall<T>& call, int64_t c, const Store<T>& arrays,
                    ForwardScratch<T>& scratch, T* h) {
+  [[maybe_unused]] const typename Products<T>::Use use;
   const EncodeBlock chunk = call.plan.chunk(c);
   const int64_t last = call.layout.layers - 1;
   for (int64_t row = chunk.begin; row < chunk.end;) {
@@ -96,6 +97,7 @@ template <class T>
 void backward_chunk(const EncodeCall<T>& call, int64_t c, const Store<T>& saved,
                     const GradientLayout<T>& gradients, T* sums, BackwardScratch<T>& scratch,
                     const T* grad_h, T* grad) {
+  [[maybe_unused]] const typename Products<T>::Use use;
   const EncodeBlock chunk = call.plan.chunk(c);
   const int64_t last = call.layout.layers - 1, stride = call.layout.hidden_row;
   std::fill_n(sums, gradients.vectors(), T(0));

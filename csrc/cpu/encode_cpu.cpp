@@ -8,6 +8,7 @@
 #include "dropout_bits.h"
 #include "encode_plan.h"
 #include "parallel.h"
+#include "precision.h"
 #include "prefetch.h"
 #include "scratch.h"
 #include "simd.h"
@@ -16,6 +17,10 @@
 #define MCLREC_KERNELS "../encode_kernels.inl"
 #include "isa/each_set.inl"
 
+#define MCLREC_OP encode
+#define MCLREC_KERNELS "../encode_kernels.inl"
+#include "isa/each_rounding.inl"
+
 namespace mclrec {
 
 template <class T>
@@ -23,6 +28,11 @@ void encode_forward(const EncodeParams<T>& params, T* h, T* saved) {
   if (params.sizes.sequences == 0) return;
   static thread_local EncodePlan plan;
   plan.make(params.batch.offsets, params.sizes.sequences);
+  if constexpr (std::is_same_v<T, float>) {
+    if (auto* forward = MCLREC_PICK_ROUNDED(encode, forward<float>)) {
+      return forward(params, plan, h, saved);
+    }
+  }
   MCLREC_PICK(encode, forward<T>)(params, plan, h, saved);
 }
 
@@ -31,6 +41,11 @@ void encode_backward(const EncodeParams<T>& params, const T* grad_h, const T* sa
                      T* const* gradients, bool add_items) {
   static thread_local EncodePlan plan;
   plan.make(params.batch.offsets, params.sizes.sequences);
+  if constexpr (std::is_same_v<T, float>) {
+    if (auto* backward = MCLREC_PICK_ROUNDED(encode, backward<float>)) {
+      return backward(params, plan, grad_h, saved, gradients, add_items);
+    }
+  }
   MCLREC_PICK(encode, backward<T>)(params, plan, grad_h, saved, gradients, add_items);
 }
 

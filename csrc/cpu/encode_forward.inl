@@ -98,14 +98,16 @@ MCLREC_INLINE void activate(int64_t rows, T* x, T* kept, T* slope) {
 // out = W2 gelu(W1 y + b1) + b2.
 template <class T>
 void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const T* y,
-                  const LayerStore<T>& arrays, T* activated, T* out) {
+                  const LayerStore<T>& arrays, Products<T>& products, T* activated, T* out) {
   const EncodeLayout& layout = call.layout;
   const LayerPanels<T>& panels = call.packed.panels[layer];
   const LayerVectors<T>& vectors = call.packed.vectors[layer];
   const int64_t hidden = layout.hidden, row_size = layout.hidden_row;
+  const typename Products<T>::Room room(products);
+  const auto left = products.left({y, row_size}, rows, hidden);
   each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
-    multiply_panels<TileStart::kBias, T>(
-        {y, row_size}, panels.inner + first * hidden,
+    products.template multiply<TileStart::kBias>(
+        left, panels.inner + Products<T>::panels_size(hidden, first),
         {.rows = rows, .cols = count, .depth = hidden}, {activated, kInnerColumns},
         vectors.inner_bias + first,
         [&](int64_t col) __attribute__((always_inline)) {
@@ -120,12 +122,14 @@ void feed_forward(const EncodeCall<T>& call, int64_t layer, int64_t rows, const 
           prefetch_rows<kTileLines>(arrays.slope + at, kPadding, count);
         });
     const ProductSize size{.rows = rows, .cols = hidden, .depth = count};
+    const typename Products<T>::Room of_part(products);
+    const auto inner = products.left({activated, kInnerColumns}, rows, count);
     if (first == 0) {
-      multiply_panels<TileStart::kBias, T>({activated, kInnerColumns}, panels.outer + offset, size,
-                                           {out, row_size}, vectors.outer_bias);
+      products.template multiply<TileStart::kBias>(inner, panels.outer + offset, size,
+                                                   {out, row_size}, vectors.outer_bias);
     } else {
-      multiply_panels<TileStart::kAdd, T>({activated, kInnerColumns}, panels.outer + offset, size,
-                                          {out, row_size});
+      products.template multiply<TileStart::kAdd>(inner, panels.outer + offset, size,
+                                                  {out, row_size});
     }
   });
 }
@@ -141,8 +145,11 @@ void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, con
   const int64_t stride = layout.hidden_row;
   T* branch = scratch.branch;
   T* y = scratch.normal;
-  multiply_panels<TileStart::kBias, T>(
-      {context, layout.attention_row}, call.packed.panels[layer].output,
+  Products<T>& products = scratch.block.products;
+  const typename Products<T>::Room room(products);
+  products.template multiply<TileStart::kBias>(
+      products.left({context, layout.attention_row}, rows, layout.attention),
+      call.packed.panels[layer].output,
       {.rows = rows, .cols = layout.hidden, .depth = layout.attention}, {branch, stride},
       vectors.output_bias);
   // v [rows][stride] = norm(u + dropout(branch))
@@ -160,7 +167,7 @@ void after_attention(const EncodeCall<T>& call, int64_t layer, int64_t rows, con
             __attribute__((always_inline)) { store(v + row * stride + c * kLanes<T>, value); });
   };
   add_and_norm(x, vectors.attention_norm, vectors.attention_norm_bias, arrays.attention, y);
-  feed_forward(call, layer, rows, y, arrays, scratch.activated, branch);
+  feed_forward(call, layer, rows, y, arrays, products, scratch.activated, branch);
   add_and_norm(y, vectors.feed_forward_norm, vectors.feed_forward_norm_bias, arrays.feed_forward,
                z);
 }
@@ -196,8 +203,11 @@ void full_layer_forward(const EncodeCall<T>& call, const EncodeBlock& block, int
                         const LayerStore<T>& arrays, ForwardScratch<T>& scratch, T* x) {
   const EncodeLayout& layout = call.layout;
   const int64_t qkv_row = 3 * layout.attention_row;
-  multiply_panels<TileStart::kBias, T>(
-      {x, layout.hidden_row}, call.packed.panels[layer].query,
+  Products<T>& products = scratch.block.products;
+  const typename Products<T>::Room room(products);
+  products.template multiply<TileStart::kBias>(
+      products.left({x, layout.hidden_row}, block.tokens, layout.hidden),
+      call.packed.panels[layer].query,
       {.rows = block.tokens, .cols = qkv_row, .depth = layout.hidden}, {arrays.qkv, qkv_row},
       call.packed.vectors[layer].qkv_bias);
   attention_bits(call, block, layer, scratch.block.bits);

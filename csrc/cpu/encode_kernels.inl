@@ -4,6 +4,7 @@
 #include "vector_math.inl"
 #include "transpose.inl"
 #include "gemm_tile.inl"
+#include "products.inl"
 #include "dropout_bits.inl"
 #include "layer_norm.inl"
 #include "attention_head.inl"

@@ -127,14 +127,17 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
     const int64_t token = plan.first(rows.begin + r + 1) - 1 - rows.first_token;
     std::memcpy(scratch.residual + r * stride, x + token * stride, stride * sizeof(T));
   }
-  multiply_panels<TileStart::kBias, T>(
-      {scratch.residual, stride}, panels.query,
+  Products<T>& products = block.products;
+  const typename Products<T>::Room room(products);
+  products.template multiply<TileStart::kBias>(
+      products.left({scratch.residual, stride}, count, layout.hidden), panels.query,
       {.rows = count, .cols = attention_row, .depth = layout.hidden}, {arrays.query, attention_row},
       vectors.qkv_bias);
   for (int64_t head = 0; head < layout.heads; ++head) {
-    multiply_panels<TileStart::kZero, T>(
-        {arrays.query + head * layout.head_row, attention_row},
-        panels.key + head * panels_size<T>(layout.head, layout.hidden),
+    const typename Products<T>::Room of_head(products);
+    products.template multiply<TileStart::kZero>(
+        products.left({arrays.query + head * layout.head_row, attention_row}, count, layout.head),
+        panels.key + head * Products<T>::panels_size(layout.head, layout.hidden),
         {.rows = count, .cols = layout.hidden, .depth = layout.head},
         {arrays.absorbed + head * stride, layout.absorbed_row});
   }
@@ -158,9 +161,10 @@ void last_layer_forward(const EncodeCall<T>& call, const EncodeBlock& rows,
   const T* bias = vectors.qkv_bias + 2 * attention_row;
   const int64_t one_row = padded(layout.head_row);
   for (int64_t head = 0; head < layout.heads; ++head) {
-    multiply_panels<TileStart::kZero, T>(
-        {arrays.mixed + head * stride, layout.absorbed_row},
-        panels.value + head * panels_size<T>(layout.hidden, layout.head),
+    const typename Products<T>::Room of_head(products);
+    products.template multiply<TileStart::kZero>(
+        products.left({arrays.mixed + head * stride, layout.absorbed_row}, count, layout.hidden),
+        panels.value + head * Products<T>::panels_size(layout.hidden, layout.head),
         {.rows = count, .cols = layout.head, .depth = layout.hidden}, {scratch.one_head, one_row});
     for (int64_t r = 0; r < count; ++r) {
       const T kept = arrays.kept[r * layout.heads + head];

@@ -84,14 +84,16 @@ void last_values_backward(const EncodeCall<T>& call, bool first_block, int64_t r
   const T* bias = call.packed.vectors[layer].qkv_bias + 2 * row;
   T* grad_bias = gradients.qkv_bias + 2 * row;
   T* grad_value = gradients.qkv + 2 * row * stride;
+  Products<T>& products = scratch.block.products;
   for (int64_t h = 0; h < layout.heads; ++h) {
     const int64_t column = h * layout.head_row;
-    multiply_panels<TileStart::kZero, T>(
-        {scratch.grad_context + column, row},
-        call.packed.panels[layer].value + h * panels_size<T>(layout.head, layout.hidden),
+    const typename Products<T>::Room room(products);
+    products.template multiply<TileStart::kZero>(
+        products.left({scratch.grad_context + column, row}, rows, layout.head),
+        call.packed.panels[layer].value + h * Products<T>::panels_size(layout.head, layout.hidden),
         {.rows = rows, .cols = layout.hidden, .depth = layout.head},
         {scratch.grad_mixed + h * stride, layout.absorbed_row});
-    add_weight_gradient<T>(first_block, {scratch.grad_context + column, row},
+    add_weight_gradient<T>(first_block, products, {scratch.grad_context + column, row},
                            {saved.mixed + h * stride, layout.absorbed_row},
                            {.rows = layout.head, .cols = layout.hidden, .depth = rows},
                            {grad_value + column * stride, stride});
@@ -119,11 +121,14 @@ void last_queries_backward(const EncodeCall<T>& call, bool first_block, int64_t 
   const int64_t row = layout.attention_row, stride = layout.hidden_row;
   const int64_t one_row = padded(layout.head_row);
   T* grad_query = scratch.grad_qkv;
+  Products<T>& products = scratch.block.products;
   for (int64_t h = 0; h < layout.heads; ++h) {
     const int64_t column = h * layout.head_row;
-    multiply_panels<TileStart::kZero, T>(
-        {scratch.grad_absorbed + h * stride, layout.absorbed_row},
-        panels.key + h * panels_size<T>(layout.hidden, layout.head),
+    const typename Products<T>::Room room(products);
+    products.template multiply<TileStart::kZero>(
+        products.left({scratch.grad_absorbed + h * stride, layout.absorbed_row}, rows,
+                      layout.hidden),
+        panels.key + h * Products<T>::panels_size(layout.hidden, layout.head),
         {.rows = rows, .cols = layout.head, .depth = layout.hidden}, {scratch.one_head, one_row});
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t e = 0; e < layout.head_row; ++e) {
@@ -131,20 +136,21 @@ void last_queries_backward(const EncodeCall<T>& call, bool first_block, int64_t 
             e < layout.head ? scratch.one_head[r * one_row + e] : T(0);
       }
     }
-    add_weight_gradient<T>(first_block, {saved.query + column, row},
+    add_weight_gradient<T>(first_block, products, {saved.query + column, row},
                            {scratch.grad_absorbed + h * stride, layout.absorbed_row},
                            {.rows = layout.head, .cols = layout.hidden, .depth = rows},
                            {gradients.qkv + (row + column) * stride, stride});
   }
-  add_weight_gradient<T>(first_block, {grad_query, row}, {scratch.x, stride},
+  add_weight_gradient<T>(first_block, products, {grad_query, row}, {scratch.x, stride},
                          {.rows = layout.attention, .cols = layout.hidden, .depth = rows},
                          {gradients.qkv, stride});
   add_column_sums(rows, layout.attention, grad_query, row, gradients.qkv_bias);
   for (int64_t c = 0; c < layout.attention; ++c) {
     gradients.qkv_bias[row + c] += gradients.qkv_bias[c] - gradients.qkv_bias[c];
   }
-  multiply_panels<TileStart::kAdd, T>(
-      {grad_query, row}, panels.query,
+  const typename Products<T>::Room room(products);
+  products.template multiply<TileStart::kAdd>(
+      products.left({grad_query, row}, rows, layout.attention), panels.query,
       {.rows = rows, .cols = layout.hidden, .depth = layout.attention},
       {scratch.grad_residual, stride});
 }
@@ -169,7 +175,7 @@ void last_layer_backward(const EncodeCall<T>& call, const EncodeBlock& block, bo
       .layer = layer, .first_block = first_block, .rows = rows, .gradients = gradients};
   after_attention_backward(call, pass, saved.rows, scratch, scratch.grad_residual,
                            scratch.grad_residual);
-  add_weight_gradient<T>(first_block, {scratch.grad_branch, stride},
+  add_weight_gradient<T>(first_block, scratch.block.products, {scratch.grad_branch, stride},
                          {saved.context, layout.attention_row},
                          {.rows = layout.hidden, .cols = layout.attention, .depth = rows},
                          {gradients.output, layout.attention_row});

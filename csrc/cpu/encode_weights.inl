@@ -1,4 +1,4 @@
-// The encoder's weights as its kernels want them: matrices in panels (gemm_tile.inl), heads padded
+// The encoder's weights as its kernels want them: matrices in panels (products.inl), heads padded
 // to whole vectors, vectors padded with zeros. Packed once per call, 4 bytes of traffic a weight.
 // No #include and no namespace here: see encode_cpu.cpp.
 
@@ -22,37 +22,26 @@ class AttentionMatrix {
   // sums over attention columns (depth = layout.attention) or makes them.
   void pack_depth(int64_t step_a, int64_t step_d, T* panels) const {
     if (whole()) {
-      return pack_panels(weight_, step_a, step_d, layout_.attention, layout_.hidden, panels);
+      return Products<T>::pack(weight_, step_a, step_d, layout_.attention, layout_.hidden, panels);
     }
-    pack(layout_.attention, layout_.hidden, panels, [&](int64_t k, int64_t n) {
+    Products<T>::pack_each(layout_.attention, layout_.hidden, panels, [&](int64_t k, int64_t n) {
       const int64_t a = attention_column(layout_, k);
       return a < 0 ? T(0) : weight_[a * step_a + n * step_d];
     });
   }
   void pack_columns(int64_t step_a, int64_t step_d, T* panels) const {
     if (whole()) {
-      return pack_panels(weight_, step_d, step_a, layout_.hidden, layout_.hidden, panels);
+      return Products<T>::pack(weight_, step_d, step_a, layout_.hidden, layout_.hidden, panels);
     }
-    pack(layout_.hidden, layout_.attention_row, panels, [&](int64_t k, int64_t n) {
-      const int64_t a = attention_column(layout_, n);
-      return a < 0 ? T(0) : weight_[a * step_a + k * step_d];
-    });
+    Products<T>::pack_each(layout_.hidden, layout_.attention_row, panels,
+                           [&](int64_t k, int64_t n) {
+                             const int64_t a = attention_column(layout_, n);
+                             return a < 0 ? T(0) : weight_[a * step_a + k * step_d];
+                           });
   }
 
  private:
   bool whole() const { return layout_.attention_row == layout_.hidden; }
-
-  template <class Element>
-  static void pack(int64_t depth, int64_t cols, T* panels, const Element& element) {
-    constexpr int kCols = kTileCols<T>;
-    for (int64_t first = 0; first < cols; first += kCols, panels += kCols * depth) {
-      for (int64_t k = 0; k < depth; ++k) {
-        for (int64_t n = 0; n < kCols; ++n) {
-          panels[k * kCols + n] = first + n < cols ? element(k, first + n) : T(0);
-        }
-      }
-    }
-  }
 
   const EncodeLayout& layout_;
   const T* weight_;
@@ -122,15 +111,18 @@ struct PackedWeights {
         *vector = scratch.take<T>(row);
       }
       LayerPanels<T>& p = panels[l];
-      const int64_t attention =
-          backward ? layout.attention * row : layout.hidden * layout.attention_row;
-      const int64_t per_head = layout.heads * row * padded(layout.head_row);
+      const int64_t attention = backward
+                                    ? Products<T>::panels_size(layout.attention, layout.hidden)
+                                    : Products<T>::panels_size(layout.hidden, layout.attention_row);
+      const int64_t per_head =
+          layout.heads * std::max(Products<T>::panels_size(layout.hidden, layout.head),
+                                  Products<T>::panels_size(layout.head, layout.hidden));
       p.query = scratch.take<T>(l + 1 < layout.layers ? 3 * attention : attention);
       p.key = l + 1 < layout.layers ? p.query + attention : scratch.take<T>(per_head);
       p.value = l + 1 < layout.layers ? p.key + attention : scratch.take<T>(per_head);
-      p.output = scratch.take<T>(row * layout.attention_row);
-      p.inner = scratch.take<T>(row * layout.inner_row);
-      p.outer = scratch.take<T>(row * layout.inner_row);
+      p.output = scratch.take<T>(Products<T>::panels_size(row, layout.attention_row));
+      p.inner = scratch.take<T>(Products<T>::panels_size(row, layout.inner_row));
+      p.outer = scratch.take<T>(Products<T>::panels_size(row, layout.inner_row));
     }
   }
 
@@ -158,19 +150,19 @@ struct PackedWeights {
 // Per head, as x W^T from hidden columns to the head's (or as y W the other way round).
 template <class T>
 void pack_heads_forward(const EncodeLayout& layout, const T* weight, T* panels) {
-  const int64_t hidden = layout.hidden, size = panels_size<T>(hidden, layout.head);
+  const int64_t hidden = layout.hidden, size = Products<T>::panels_size(hidden, layout.head);
   for (int64_t h = 0; h < layout.heads; ++h) {
-    pack_panels(weight + h * layout.head * hidden, 1, hidden, hidden, layout.head,
-                panels + h * size);
+    Products<T>::pack(weight + h * layout.head * hidden, 1, hidden, hidden, layout.head,
+                      panels + h * size);
   }
 }
 
 template <class T>
 void pack_heads_backward(const EncodeLayout& layout, const T* weight, T* panels) {
-  const int64_t hidden = layout.hidden, size = panels_size<T>(layout.head, hidden);
+  const int64_t hidden = layout.hidden, size = Products<T>::panels_size(layout.head, hidden);
   for (int64_t h = 0; h < layout.heads; ++h) {
-    pack_panels(weight + h * layout.head * hidden, hidden, 1, layout.head, hidden,
-                panels + h * size);
+    Products<T>::pack(weight + h * layout.head * hidden, hidden, 1, layout.head, hidden,
+                      panels + h * size);
   }
 }
 
@@ -182,7 +174,7 @@ MCLREC_INLINE void each_inner_part(const EncodeLayout& layout, const Visit& visi
     const int64_t left = layout.inner - first;
     const int64_t count = left < kInnerColumns ? left : kInnerColumns;
     visit(first, count, offset);
-    offset += panels_size<T>(count, layout.hidden);
+    offset += Products<T>::panels_size(count, layout.hidden);
   }
 }
 
@@ -217,11 +209,11 @@ void PackedWeights<T>::pack_forward(const EncodeLayout& layout, int64_t l, int t
       AttentionMatrix<T>(layout, weights[kOutput]).pack_depth(1, hidden, p.output);
       break;
     case 5:
-      pack_panels(weights[kInner], 1, hidden, hidden, inner, p.inner);
+      Products<T>::pack(weights[kInner], 1, hidden, hidden, inner, p.inner);
       break;
     default:
       each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
-        pack_panels(weights[kOuter] + first, 1, inner, count, hidden, p.outer + offset);
+        Products<T>::pack(weights[kOuter] + first, 1, inner, count, hidden, p.outer + offset);
       });
   }
 }
@@ -261,11 +253,12 @@ void PackedWeights<T>::pack_backward(const EncodeLayout& layout, int64_t l, int 
       break;
     case 5:
       each_inner_part<T>(layout, [&](int64_t first, int64_t count, int64_t offset) {
-        pack_panels(weights[kInner] + first * hidden, hidden, 1, count, hidden, p.inner + offset);
+        Products<T>::pack(weights[kInner] + first * hidden, hidden, 1, count, hidden,
+                          p.inner + offset);
       });
       break;
     default:
-      pack_panels(weights[kOuter], inner, 1, hidden, inner, p.outer);
+      Products<T>::pack(weights[kOuter], inner, 1, hidden, inner, p.outer);
   }
 }
 

@@ -13,6 +13,9 @@
 // at most max(64 MB, twice the item table) of exponentials, whatever B: beyond that, rows go in
 // chunks of fewer than 256. Other scratch is O(256 D) per block of tiles and thread.
 //
+// Products of rounded factors (precision.h) make it four, and keep nothing: see
+// item_cross_entropy_rounded.inl.
+//
 // Work is split by items into at most 32 blocks of tiles that do not depend on the number of
 // threads; a block's item gradients belong to the thread that runs it, and its part of d loss / d h
 // is added to the others' in order: the same bits for any number of threads.
@@ -21,21 +24,28 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "isa.h"
 #include "parallel.h"
+#include "precision.h"
 #include "prefetch.h"
 #include "scratch.h"
 #include "simd.h"
 
 #define MCLREC_OP item_cross_entropy_cpu
-#define MCLREC_KERNELS "../item_cross_entropy.inl"
+#define MCLREC_KERNELS "../item_cross_entropy_kernels.inl"
 #include "isa/each_set.inl"
+
+#define MCLREC_OP item_cross_entropy_cpu
+#define MCLREC_KERNELS "../item_cross_entropy_kernels.inl"
+#include "isa/each_rounding.inl"
 
 namespace mclrec {
 
 template <>
 void item_cross_entropy(const ItemCrossEntropyParams<float>& params) {
+  if (auto* run = MCLREC_PICK_ROUNDED(item_cross_entropy_cpu, run<float>)) return run(params);
   MCLREC_PICK(item_cross_entropy_cpu, run<float>)(params);
 }
 

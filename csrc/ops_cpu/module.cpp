@@ -9,6 +9,7 @@
 
 #include "../cpu/fma_peak.h"
 #include "../cpu/isa.h"
+#include "../cpu/precision.h"
 #include "../shared/encode.h"
 #include "parallel.h"
 
@@ -64,15 +65,30 @@ PyObject* select_isa(PyObject*, PyObject* argument) {
   return PyErr_Format(PyExc_ValueError, "unknown instruction set %s: use %s", name, usable.c_str());
 }
 
-// usable_precisions() -> list[str]: what products may be rounded to here.
-PyObject* usable_precisions(PyObject*, PyObject*) { return Py_BuildValue("[s]", "float32"); }
+// usable_precisions() -> list[str]: what products may be rounded to here, with the set in use.
+PyObject* usable_precisions(PyObject*, PyObject*) {
+  PyObject* names = PyList_New(0);
+  for (const auto value :
+       {mclrec::Precision::kFloat32, mclrec::Precision::kBf16x3, mclrec::Precision::kBf16}) {
+    if (names == nullptr || !mclrec::precision_usable(value)) continue;
+    PyObject* name = PyUnicode_FromString(mclrec::kPrecisionNames[static_cast<int>(value)]);
+    if (name == nullptr || PyList_Append(names, name) != 0) Py_CLEAR(names);
+    Py_XDECREF(name);
+  }
+  return names;
+}
 
 // set_precision(name): how products round from now on; ValueError for an unknown or unusable one.
 PyObject* set_precision(PyObject*, PyObject* argument) {
   const char* name = PyUnicode_AsUTF8AndSize(argument, nullptr);
   if (name == nullptr) return nullptr;
-  if (std::strcmp(name, "float32") == 0) Py_RETURN_NONE;
-  return PyErr_Format(PyExc_ValueError, "precision %s cannot be used on this machine", name);
+  for (const auto value :
+       {mclrec::Precision::kFloat32, mclrec::Precision::kBf16x3, mclrec::Precision::kBf16}) {
+    if (std::strcmp(name, mclrec::kPrecisionNames[static_cast<int>(value)]) != 0) continue;
+    if (mclrec::select_precision(value)) Py_RETURN_NONE;
+    return PyErr_Format(PyExc_ValueError, "precision %s cannot be used on this machine", name);
+  }
+  return PyErr_Format(PyExc_ValueError, "unknown precision %s", name);
 }
 
 // worker_count() -> int: threads the kernels use.
@@ -119,9 +135,9 @@ PyMethodDef methods[] = {
     {"isa", isa, METH_NOARGS, "The instruction set the kernels use now."},
     {"usable_isa", usable_isa, METH_NOARGS, "The instruction sets this machine can run."},
     {"select_isa", select_isa, METH_O, "Switch the instruction set of every kernel."},
+    {"encode_weights", encode_weights, METH_NOARGS, "Names and shapes of the encoder's weights."},
     {"usable_precisions", usable_precisions, METH_NOARGS, "What products may be rounded to here."},
     {"set_precision", set_precision, METH_O, "Switch the rounding of products."},
-    {"encode_weights", encode_weights, METH_NOARGS, "Names and shapes of the encoder's weights."},
     {"worker_count", worker_count, METH_NOARGS, "Threads the kernels use."},
     {"use_helpers", use_helpers, METH_O, "Take the package's own threads, or torch's."},
     {"fma_peak_gflops", fma_peak_gflops, METH_VARARGS, "Register-only multiply-add peak, GFLOP/s."},

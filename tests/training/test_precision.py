@@ -1,7 +1,8 @@
 """The switch of precision: what it tells kernels and torch, and what a machine cannot do.
 
 Machines are played by a module that stands before the real one; what the kernels then compute is
-tested in tests/ops/test_rounding.py; whole trainings that round stand at the end of this file.
+tested in tests/conformance/test_rounding.py; whole trainings that round stand at the end of this
+file.
 """
 
 import json
