@@ -161,18 +161,24 @@ void gradient_block(RoundedChunk<T>& chunk, int64_t block, int worker) {
   }
 }
 
-// The gradient of h: the blocks' parts in order, and the target's own.
+// The gradient of kLanes rows of h from `first` on: the blocks' parts in order, then the target's
+// own.
 template <class T>
-void join_gradient(const RoundedChunk<T>& chunk, int64_t row) {
+void join_gradient(const RoundedChunk<T>& chunk, int64_t first) {
   const int64_t hidden = chunk.params.hidden, rows = chunk.padded_rows;
-  T* out = chunk.params.grad_h + (chunk.h - chunk.params.h) + row * hidden;
-  const T* target = chunk.params.items + chunk.targets[row] * hidden;
+  const int64_t count = std::min<int64_t>(kLanes<T>, chunk.rows - first);
+  T* out = chunk.params.grad_h + (chunk.h - chunk.params.h) + first * hidden;
   for (int64_t d = 0; d < hidden; ++d) {
-    T total = target[d] * chunk.target_grad[row];
+    Vec<T> total = {};
     for (int64_t b = 0; b < chunk.blocks; ++b) {
-      total += chunk.block_grad[(b * chunk.padded_hidden + d) * rows + row];
+      total += load(chunk.block_grad + (b * chunk.padded_hidden + d) * rows + first);
     }
-    out[d] = total;
+    for (int64_t r = 0; r < count; ++r) out[r * hidden + d] = total[r];
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    const T* target = chunk.params.items + chunk.targets[first + r] * hidden;
+    const T factor = chunk.target_grad[first + r];
+    for (int64_t d = 0; d < hidden; ++d) out[r * hidden + d] += target[d] * factor;
   }
 }
 
@@ -206,10 +212,8 @@ void run(const ItemCrossEntropyParams<T>& params) {
       }
     });
     if (params.grad_h == nullptr) return;
-    parallel_tasks(ceil_div(chunk.rows, 16), [&](int64_t task, int) {
-      const int64_t end = std::min(task * 16 + 16, chunk.rows);
-      for (int64_t row = task * 16; row < end; ++row) join_gradient(chunk, row);
-    });
+    parallel_tasks(ceil_div(chunk.rows, kLanes<T>),
+                   [&](int64_t task, int) { join_gradient(chunk, task * kLanes<T>); });
   };
   const bool gradients = params.grad_items != nullptr || params.grad_h != nullptr;
   run_chunks<T>(chunk, gradients, [&] { pack_rows(chunk); }, forward, backward);
