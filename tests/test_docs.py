@@ -42,6 +42,7 @@ NOT_RUN = {
     "python -m benchmarks.peers": "measures",
     "python -m benchmarks.picture": "needs matplotlib; its figures are compared below",
     "python -m benchmarks.equality": "starts processes; tests/training/test_processes.py does",
+    "python -m benchmarks.beyond_memory": "writes 6 GB; tests/benchmarks runs it small",
     "torchrun": "starts processes",
     "python docs/make_configuration.py": "writes into the sources; its page is compared below",
 }
