@@ -127,7 +127,7 @@ def _last_token_context(
     parts, rows = [], []
     for bucket in length_buckets(offsets):
         allowed = bucket.present & visible[bucket.tokens]  # [R, W]
-        keys = x[bucket.tokens].masked_fill(~allowed[..., None], 0.0)  # [R, W, D]
+        keys = torch.where(allowed[..., None], x[bucket.tokens], 0.0)  # [R, W, D]
         scores = absorbed[bucket.rows] @ keys.transpose(1, 2) + constant[bucket.rows][..., None]
         p = attention_probabilities(scores * size**-0.5, allowed[:, None])  # [R, H, W]
         p = attention_dropout(

@@ -50,7 +50,7 @@ def attention_probabilities(scores: Tensor, allowed: Tensor) -> Tensor:
 
 def apply_dropout(x: Tensor, kept: Tensor, p: float) -> Tensor:
     """What is ``kept`` divided by 1 - p, and 0 elsewhere, whatever stood there."""
-    return x.masked_fill(~kept, 0.0) * (kept.to(x.dtype) / (1.0 - p))
+    return torch.where(kept, x * (x.new_ones(()) / (1.0 - p)), 0.0)
 
 
 def attention_dropout(
