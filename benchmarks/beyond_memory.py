@@ -97,8 +97,10 @@ def watched(command: list[str]) -> Taken:
 def main() -> None:
     """Generate, prepare, train, say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, value in (("rows", 2_000_000), ("users", 50_000), ("items", 10_000), ("steps", 50)):
-        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--users", type=int, default=50_000)
+    parser.add_argument("--items", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--place", type=Path, default=Path(tempfile.gettempdir()))
     parser.add_argument("--set", action="append", default=[], help="a key for the training")
     arguments = parser.parse_args()
