@@ -217,13 +217,7 @@ void backward_tile(const KeptChunk<T>& chunk, int64_t tile, const T* scaled, int
       v += n;
     }
   }
-  if (!direct) {
-    for (int64_t v = 0; v < count; ++v) {
-      const T* from = grad + v * chunk.padded_hidden;
-      T* to = out + v * hidden;
-      for (int64_t d = 0; d < hidden; ++d) to[d] = chunk.first ? from[d] : to[d] + from[d];
-    }
-  }
+  if (!direct) write_items<T>(chunk, tile, grad);
   add_targets<T>(chunk, tile);
 }
 
@@ -237,6 +231,8 @@ void backward_block(const KeptChunk<T>& chunk, int64_t block, int worker) {
     backward_tile(chunk, tile, scaled, worker);
   }
 }
+
+constexpr int64_t kStoreBytes = int64_t{64} << 20;
 
 // Rows of a chunk: the exponentials of all of them against all items are kept for the second
 // product, within kStoreBytes or twice the size of the item table, whichever is more.

@@ -9,7 +9,6 @@ constexpr int64_t kMaxRows = 256;  // rows of h worked on together: 64 KB, and s
 // its own, which cost about as much as one of its tiles.
 constexpr int64_t kBlockTiles = 10;
 constexpr int64_t kMaxBlocks = 32;
-constexpr int64_t kStoreBytes = int64_t{64} << 20;
 template <class T>
 constexpr T kLog2e = T(1.44269504088896340736);
 // Beyond this size of a row's largest logit its product with 1 / ln 2 is rounded by powers of two.
@@ -201,6 +200,19 @@ void join_row(const Chunk<T>& chunk, int64_t row, T (&weight)[kMaxBlocks]) {
   chunk.row_loss[row] = target >= others
                             ? std::log1p(double{others} / double{target})
                             : std::log(double{others} + double{target}) - kLn2 * double{relative};
+}
+
+// Where D is no D': what a product left of the gradient of a tile's items, [items, D'], goes to
+// them.
+template <class T>
+void write_items(const Chunk<T>& chunk, int64_t tile, const T* grad) {
+  const int64_t hidden = chunk.params.hidden;
+  T* to = chunk.params.grad_items + tile * kTileItems * hidden;
+  for (int64_t v = 0; v < chunk.tile_items(tile); ++v) {
+    for (int64_t d = 0; d < hidden; ++d) to[d] = chunk.first ? grad[d] : to[d] + grad[d];
+    grad += chunk.padded_hidden;
+    to += hidden;
+  }
 }
 
 // Adds the targets' own share to the gradient of a tile's items.

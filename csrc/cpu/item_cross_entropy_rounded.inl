@@ -151,11 +151,7 @@ void gradient_block(RoundedChunk<T>& chunk, int64_t block, int worker) {
       T* grad = chunk.grad_tile + worker * kTileItems * chunk.padded_hidden;
       Products<T>::template multiply<TileStart::kZero>(left, chunk.h_pairs, size,
                                                        {grad, chunk.padded_hidden});
-      for (int64_t v = 0; v < count; ++v) {
-        const T* from = grad + v * chunk.padded_hidden;
-        T* to = out + v * hidden;
-        for (int64_t d = 0; d < hidden; ++d) to[d] = chunk.first ? from[d] : to[d] + from[d];
-      }
+      write_items<T>(chunk, tile, grad);
     }
     add_targets<T>(chunk, tile);
   }

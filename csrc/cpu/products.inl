@@ -1,6 +1,6 @@
-// The encoder's products: blocks of activations times packed weights, and the gradients of weights.
-// Which of the two files is compiled is a matter of precision (precision.h); both have a class
-// Products with the same functions:
+// Products of the encoder (blocks of activations times packed weights, the gradients of weights)
+// and of the catalogue's softmax where it rounds. Which of the two files is compiled is a matter of
+// precision (precision.h); both have a class Products with the same functions:
 //
 //   panels_size, pack, pack_each    the right factor of a product, once per call
 //   left                            a block of rows as the left factor of a product

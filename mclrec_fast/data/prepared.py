@@ -1,8 +1,8 @@
 """A prepared log: a folder with a log, its split and its card, mapped instead of read.
 
-Plain little-endian numbers, one file an array, described by `prepared.json` (docs/data.md has the
-format). What is mapped costs no memory of its own, is shared by all processes that map it, and is
-read from the disk where it is touched. Making one is prepare.py's.
+Plain little-endian numbers, one file an array, described by `prepared.json` (docs/prepared.md has
+the format). What is mapped costs no memory of its own, is shared by all processes that map it, and
+is read from the disk where it is touched. Making one is prepare.py's.
 """
 
 import hashlib
