@@ -15,6 +15,7 @@ and _build_info.json keeps the reason for `python -m mclrec_fast`. Environment:
     MAX_JOBS                       compilers at a time (default: all cores)
     CUDA_HOME, TORCH_CUDA_ARCH_LIST   where CUDA is, and the architectures to build for
     MCLREC_FAST_NO_CUDA=1          leave the CUDA kernels out even where nvcc is found
+    MCLREC_FAST_WERROR=1           warnings of the C++ compiler are errors
     MCLREC_FAST_SANITIZE=address,undefined   CPU modules with these sanitizers of g++ or clang++;
                                    they load only under the sanitizer's runtime: .ci/sanitize
 """
@@ -50,6 +51,8 @@ except Exception as error:  # a broken torch must not break the installation
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "mclrec_fast"
 CXX_FLAGS = ["-std=c++20", "-O3", "-g0", "-Wall", "-Wextra", "-fvisibility=hidden", "-pthread"]
+if os.environ.get("MCLREC_FAST_WERROR", "0") not in ("", "0"):
+    CXX_FLAGS.append("-Werror")
 SANITIZERS = os.environ.get("MCLREC_FAST_SANITIZE", "")
 if SANITIZERS:  # behind the others, which they override: optimised code that still names its lines
     CXX_FLAGS += [f"-fsanitize={SANITIZERS}", "-fno-sanitize-recover=all"]
