@@ -129,6 +129,18 @@ def one_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
+def commit() -> str | None:
+    """The commit that the sources are of, with a + where they differ; None outside a checkout."""
+    if not (ROOT / ".git").exists():  # git would ask the folders above
+        return None
+    command = ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
 def missing_compiler() -> str | None:
     """What to say where there is no working C++ compiler."""
     command = shlex.split(os.environ.get("CXX") or sysconfig.get_config_var("CXX") or "c++")
@@ -310,6 +322,7 @@ class BuildNative(BuildBase):
             modules["_C_cuda"]["architectures"] = cuda_architectures(home)
             modules["_C_cuda"]["toolkit"] = str(home)
         record = {
+            "commit": commit(),
             "modules": modules,
             "torch": None if TORCH_PROBLEM else torch.__version__,
             "python": platform.python_version(),

@@ -30,14 +30,15 @@ def environment() -> dict[str, Any]:
     """Collect the facts.
 
     Returns:
-        A json-able dict: version, package, python, platform, cpu, torch, gpus, modules (each with
-        built, loaded, file, reason, remedy and what it was built for), backends (what "auto" means
-        per device), precisions (what products may round to then), ops (which have kernels),
-        variables, problems.
+        A json-able dict: version, commit (that the kernels were built of; None if not known),
+        package, python, platform, cpu, torch, gpus, modules (each with built, loaded, file, reason,
+        remedy and what it was built for), backends (what "auto" means per device), precisions (what
+        products may round to then), ops (which have kernels), variables, problems.
     """
     backends = {device: _auto(device) for device in _devices()}
     return {
         "version": __version__,
+        "commit": _native.build_record().get("commit"),
         "package": str(Path(__file__).parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -133,8 +134,9 @@ def report(facts: dict[str, Any]) -> str:
     """The facts as a page of text."""
     cpu, torch_facts = facts["cpu"], facts["torch"]
     cuda = f"CUDA {torch_facts['cuda']}" if torch_facts["cuda"] else "without CUDA"
+    commit = f", built of commit {facts['commit']}" if facts["commit"] else ""
     lines = [
-        f"mclrec_fast {facts['version']}  ({facts['package']})",
+        f"mclrec_fast {facts['version']}{commit}  ({facts['package']})",
         f"  python    {facts['python']}, {facts['platform']}",
         f"  torch     {torch_facts['version']}, {cuda}, {torch_facts['threads']} threads",
         f"  cpu       {cpu['model']}, {cpu['usable_cores']} usable cores, "

@@ -85,3 +85,30 @@ def test_binaries_come_from_one_ptx(architectures: list[str], flags: list[str]) 
         check=True,
     )
     assert done.stdout.split() == [f"-gencode=arch=compute_{flag}" for flag in flags]
+
+
+@pytest.mark.skipif(not Path("/bin/false").exists(), reason="needs /bin/false")
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_record_names_the_commit(tree: Path) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        done = subprocess.run(
+            ["git", *who, *words], cwd=tree, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    def recorded() -> str | None:
+        assert build(tree).returncode == 0
+        commit: str | None = json.loads((tree / "mclrec_fast/_build_info.json").read_text())[
+            "commit"
+        ]
+        return commit
+
+    assert recorded() is None  # no checkout
+    git("init", "-q")
+    git("add", "csrc", "setup.py")
+    git("commit", "-q", "-m", "sources")
+    assert recorded() == git("rev-parse", "HEAD")[:12]
+    with (tree / "setup.py").open("a") as file:
+        file.write("# changed\n")
+    assert recorded() == git("rev-parse", "HEAD")[:12] + "+"
