@@ -36,6 +36,11 @@ from .table import Table
 from .times import NANOSECONDS, is_date
 
 _MAX_SHOWN = 5
+_CONVERT = (
+    "\nTimes are numbers, dates or ISO 8601 (2020-09-13, 2020-09-13T21:18:11.5Z), all of a column "
+    "alike. Convert them first (pandas.to_datetime with the format they have), name another column "
+    "as the times (time_col), or keep the order of the rows (ignore_times)."
+)
 _LOOK = 20
 _UNIX = datetime.datetime(1970, 1, 1)
 _UTC_UNIX = _UNIX.replace(tzinfo=datetime.UTC)
@@ -201,7 +206,9 @@ def _values(name: str, column: Any) -> NDArray[Any]:
     return values
 
 
-def _refuse(name: str, bad: NDArray[np.bool_], values: NDArray[Any], expected: str) -> None:
+def _refuse(
+    name: str, bad: NDArray[np.bool_], values: NDArray[Any], expected: str, remedy: str = ""
+) -> None:
     rows = np.flatnonzero(bad)
     if len(rows):
         shown = [
@@ -210,7 +217,7 @@ def _refuse(name: str, bad: NDArray[np.bool_], values: NDArray[Any], expected: s
         ]
         if len(rows) > len(shown):
             shown.append(f"... and {len(rows) - len(shown)} more ({len(rows)} bad rows in all)")
-        raise InputError("\n".join(shown))
+        raise InputError("\n".join(shown) + remedy)
 
 
 def _code(values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
@@ -343,7 +350,8 @@ def _from_objects(name: str, values: NDArray[Any]) -> NDArray[Any]:
             for value in listed
         ]
         expected = "a time (ISO 8601)" if iso else "a number"
-        _refuse(name, _bad(parsed, lambda v: not isinstance(v, Problem)), values, expected)
+        bad = _bad(parsed, lambda v: not isinstance(v, Problem))
+        _refuse(name, bad, values, expected, _CONVERT if iso else "")
         floats = any(isinstance(value, float) for value in parsed)
         return np.array(parsed, dtype=np.float64 if floats else np.int64)
     number = (int, float, np.integer, np.floating, Decimal)

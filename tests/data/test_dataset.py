@@ -341,6 +341,10 @@ BAD_FRAMES = [
     ({"time": [1.0, float("nan")]}, "column 'time', row 1: np.float64(nan), expected a finite"),
     ({"time": ["1", "x"]}, "column 'time', row 1: 'x', expected a number"),
     ({"time": ["2020-01-01", "1"]}, "column 'time', row 1: '1', expected a time (ISO 8601)"),
+    (
+        {"time": ["01/31/2024", "02/01/2024"]},
+        "Convert them first (pandas.to_datetime with the format",
+    ),
     ({"time": [True, False]}, "column 'time' has type bool, expected numbers or times"),
     ({"time": np.array([1, "x"], dtype=object)}, "row 1: 'x', expected a number"),
     ({"time": np.array(["2024-01-01", "NaT"], dtype="M8[D]")}, "row 1"),
