@@ -403,7 +403,7 @@ def resolve(
         recommended_by: its name, for messages.
 
     Raises:
-        InputError: contradictions.
+        InputError: contradictions, or further logs without the one that they go behind.
     """
     model = given["model"].value if "model" in given else _Which.model
     of_all = keys_of("sasrec").keys() if model != "mclrec" else keys_of(model).keys()
@@ -414,6 +414,11 @@ def resolve(
             values[name] = Given(check(find_key(name, origin, model), Given(value, origin)), origin)
     values.update(given)
     if "data" not in given and "dataset" not in given:
+        if given.get("more", Given((), "")).value:
+            raise InputError(
+                f"{given['more'].origin}: behind which log? --data FILE or --dataset NAME names "
+                "it, --from RUN trains on behind that run's"
+            )
         values["dataset"] = Given(DEFAULT_DATASET, "no data given")
     config = build({name: value.value for name, value in values.items()})
     return Resolved(config, {name: value.origin for name, value in values.items()})

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from mclrec_fast.commands import VERBS, main
 from mclrec_fast.data import Dataset, LogWarning, load_dataset
+from mclrec_fast.data import reader as text_reader
 from mclrec_fast.errors import InputError
 from tests.small_runs import SETTINGS
 
@@ -388,3 +390,83 @@ def test_advice_for_frames(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"row 3: no value .*drop those rows"):
         Dataset.from_frame(holed)
     assert len(Dataset.from_frame(holed.dropna()).log.items) == len(expected) - 1
+
+
+def test_advice_about_rows_behind_no_log(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    """Further rows alone are not put behind the default data set."""
+    more = tmp_path / "more.csv"
+    more.write_text(USUAL)
+    argv = ["train", "--more", str(more), "--epochs", "1", "--threads", "1"]
+    assert main([*argv, "--out", str(tmp_path / "a")]) == 2
+    said = capsys.readouterr().err
+    assert "--more: behind which log? --data FILE" in said and "--from RUN" in said
+    assert not (tmp_path / "a").exists()
+    small = ["--model", "popularity", "--data", str(more)]
+    assert main([*argv, *small, "--out", str(tmp_path / "b")]) == 0
+    assert main(["train", "--from", str(run), "--threads", "1", "--out", str(tmp_path / "c")]) == 2
+    assert "on what? --data FILE" in capsys.readouterr().err
+    assert main([*argv, "--from", str(run), "--out", str(tmp_path / "c")]) == 0
+    assert main(["train", *argv[3:], "--from", str(run), "--data", str(more),
+                 "--out", str(tmp_path / "d")]) == 0  # fmt: skip
+
+
+@pytest.mark.parametrize("clock", ["", " 10:11:12"])
+@pytest.mark.parametrize("reader", ["numpy", "native"])
+def test_advice_for_month_first_dates(tmp_path: Path, reader: str, clock: str) -> None:
+    """Refused in text, parquet and frames, with row and value; converted by pandas, the order."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    if reader == "native" and not text_reader.available():
+        pytest.skip("the native reader is not built")
+    days = pandas.date_range("2023-12-28", periods=8)
+    frame = pandas.DataFrame({"user": 1, "item": range(8), "time": days.strftime("%m/%d/%Y")})
+    frame["time"] += clock
+    frame = frame.iloc[::-1]  # the file's order is not that of the days
+    frames = [frame]
+    frame.to_csv(tmp_path / "log.csv", index=False)
+    frame.to_parquet(tmp_path / "log.parquet", index=False)
+    loads: dict[str, Callable[[], Dataset]] = {
+        rf"log\.csv:2: column 'time' is '01/04/2024{clock}', [\s\S]*ISO 8601[\s\S]*Convert": (
+            lambda: Dataset.from_file(tmp_path / "log.csv", reader=reader)
+        ),
+        rf"log\.parquet: column 'time', row 0: '01/04/2024{clock}', [\s\S]*pandas\.to_datetime": (
+            lambda: Dataset.from_file(tmp_path / "log.parquet", reader=reader)
+        ),
+        rf"column 'time', row 0: '01/04/2024{clock}', [\s\S]*pandas\.to_datetime": (
+            lambda: Dataset.from_frame(frames[-1])
+        ),
+    }
+    for words, load in loads.items():
+        with pytest.raises(InputError, match=words):
+            load()
+    written = "%m/%d/%Y %H:%M:%S" if clock else "%m/%d/%Y"
+    mended = frame.assign(time=pandas.to_datetime(frame.time, format=written))
+    frames.append(mended)
+    mended.to_csv(tmp_path / "log.csv", index=False)
+    mended.to_parquet(tmp_path / "log.parquet", index=False)
+    for load in loads.values():
+        log = load().log
+        assert log.item_ids[log.sequence(0)].tolist() == list(range(8))
+
+
+def test_extras_that_messages_name() -> None:
+    """Each `mclrec_fast[...]` of a message or a page is an extra of the package."""
+    root = Path(__file__).parents[1]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    pages = [*(root / "mclrec_fast").rglob("*.py"), *(root / "docs").rglob("*.md")]
+    named = {
+        name.strip(): path.name
+        for path in [*pages, root / "README.md"]
+        for names in re.findall(r"mclrec[_-]fast\[([a-z, _-]+)\]", path.read_text("utf-8"))
+        for name in names.split(",")
+    }
+    named |= {
+        name: path.name
+        for path in [*pages, root / "README.md"]
+        for names in re.findall(r"pip install \S*\.\[([a-z,]+)\]", path.read_text("utf-8"))
+        for name in names.split(",")
+    }
+    assert {"parquet", "export", "plots", "tune"} <= named.keys()
+    assert not {name: at for name, at in named.items() if name not in extras}
