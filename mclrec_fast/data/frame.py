@@ -33,13 +33,12 @@ from .fields import parse_moment
 from .ids import as_objects
 from .problems import Problem
 from .table import Table
-from .times import NANOSECONDS, is_date
+from .times import FORMS, NANOSECONDS, is_date
 
 _MAX_SHOWN = 5
 _CONVERT = (
-    "\nTimes are numbers, dates or ISO 8601 (2020-09-13, 2020-09-13T21:18:11.5Z), all of a column "
-    "alike. Convert them first (pandas.to_datetime with the format they have), name another column "
-    "as the times (time_col), or keep the order of the rows (ignore_times)."
+    f"\n{FORMS} Convert them first (pandas.to_datetime with the format they have), name another "
+    "column as the times (time_col), or keep the order of the rows (ignore_times)."
 )
 _LOOK = 20
 _UNIX = datetime.datetime(1970, 1, 1)

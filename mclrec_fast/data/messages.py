@@ -11,7 +11,7 @@ from ..errors import InputError
 from . import problems as codes
 from .layout import Layout
 from .problems import MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_SHOWN, Problem
-from .times import FIRST_YEAR, LAST_YEAR
+from .times import FIRST_YEAR, FORMS, LAST_YEAR
 
 _BAD_TIMES = (codes.NOT_A_NUMBER, codes.EMPTY, codes.NOT_A_TIME, codes.TIME_OUT_OF_RANGE)
 
@@ -92,9 +92,8 @@ def _remedy(problems: Sequence[Problem], layout: Layout) -> str:
         )
     if any(p.code in _BAD_TIMES and p.field in (codes.TIME, codes.THEN) for p in problems):
         return (
-            "\nTimes are numbers (seconds, say) or ISO 8601 (2020-09-13, 2020-09-13T21:18:11.5Z), "
-            "all of a column alike. Convert them, name another column with --time-col, or keep the "
-            "order of the file with --ignore-times."
+            f"\n{FORMS} Convert them, name another column with --time-col, or keep the order of "
+            "the file with --ignore-times."
         )
     if {(p.code, p.number) for p in problems} == {(codes.FIELD_COUNT, layout.columns + 1)}:
         return (

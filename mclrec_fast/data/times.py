@@ -12,6 +12,10 @@ _MAX_BYTES = 48
 NANOSECONDS = 10**9
 _EPOCH = date(1970, 1, 1).toordinal()
 FIRST_YEAR, LAST_YEAR = 1678, 2261  # years that fit 64 bits of nanoseconds whole
+FORMS = (
+    "Times are numbers (seconds, say) or ISO 8601 (2020-09-13, 2020-09-13T21:18:11.5Z), all of a "
+    "column alike."
+)
 
 _ZONE = rb"(?: ?(?:(Z|z|UTC|GMT)|([+-])([0-9]{2})(?::?([0-9]{2}))?))?"
 _BY_COLON = rb"([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]+))?)?)?"
