@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,13 +19,21 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "benchmarks").glob("bench_*.py"))
 
 
+def bench(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Benchmarks of tiny size in a process of their own, as a user starts them."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--size", "tiny"]
+    # pytest-benchmark measures nothing where it sees that it shares the machine.
+    alone = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
+    return subprocess.run(
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, env=alone
+    )
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The JSON of one tiny run of everything, in a process of its own, as a user starts it."""
+    """The JSON of one tiny run of everything."""
     path = tmp_path_factory.mktemp("benchmarks") / "out.json"
-    command = [sys.executable, "-m", "pytest", "benchmarks/", "--size", "tiny", "--threads", "1"]
-    command += ["-q", "-p", "no:cacheprovider", f"--benchmark-json={path}"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    run = bench("benchmarks/", "--threads", "1", "-q", f"--benchmark-json={path}")
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
     return path
 
@@ -119,9 +128,7 @@ def test_report_tells_precisions_apart() -> None:
 
 
 def test_what_never_rounds_is_a_visible_skip() -> None:
-    command = [sys.executable, "-m", "pytest", "benchmarks/bench_contrast.py", "--size", "tiny"]
-    command += ["-p", "no:cacheprovider", "-rs", "-m", "not gpu", "--precision", "bf16"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    run = bench("benchmarks/bench_contrast.py", "-rs", "-m", "not gpu", "--precision", "bf16")
     assert "contrast (native) never rounds on a CPU" in run.stdout
     assert "passed" not in run.stdout
 
@@ -130,10 +137,8 @@ def test_rows_say_how_they_round(tmp_path: Path) -> None:
     """Or why they cannot here."""
     reason = _precision.problem("bf16", "cpu", "native") if _native.available() else ""
     file = tmp_path / "bf16.json"
-    command = [sys.executable, "-m", "pytest", "benchmarks/bench_item_cross_entropy.py", "-rs"]
-    command += ["-p", "no:cacheprovider", "-m", "not gpu", "-k", "native", "--size", "tiny"]
-    command += ["--precision", "bf16", f"--benchmark-json={file}"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    chosen = ("benchmarks/bench_item_cross_entropy.py", "-m", "not gpu", "-k", "native")
+    run = bench(*chosen, "-rs", "--precision", "bf16", f"--benchmark-json={file}")
     assert run.returncode == 0, run.stdout[-4000:]
     if reason is None:
         rows = rows_of(file)
@@ -158,17 +163,13 @@ def test_report_refuses_other_files(tmp_path: Path) -> None:
 
 
 def test_too_much_work_is_a_visible_skip(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "benchmarks/bench_top_k.py", "--size", "tiny"]
-    command += ["-p", "no:cacheprovider", "--max-gflop", "1e-9", "-rs", "-k", "eager"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    run = bench("benchmarks/bench_top_k.py", "--max-gflop", "1e-9", "-rs", "-k", "eager")
     assert "raise --max-gflop" in run.stdout
     assert "passed" not in run.stdout
 
 
 def test_gpu_cases_are_chosen_by_their_mark() -> None:
-    command = [sys.executable, "-m", "pytest", "benchmarks/", "--size", "tiny", "-m", "gpu"]
-    command += ["-p", "no:cacheprovider", "-q", "--collect-only"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    run = bench("benchmarks/", "-m", "gpu", "-q", "--collect-only")
     chosen = [line for line in run.stdout.splitlines() if "::" in line]
     measured = {line.split("::bench_")[1].split("[")[0] for line in chosen}
     assert measured == {f.stem.removeprefix("bench_") for f in FILES} - {"reader"}
@@ -177,9 +178,7 @@ def test_gpu_cases_are_chosen_by_their_mark() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_case_without_a_gpu_is_a_visible_skip() -> None:
-    command = [sys.executable, "-m", "pytest", "benchmarks/bench_contrast.py", "-m", "gpu"]
-    command += ["-p", "no:cacheprovider", "--size", "tiny"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    run = bench("benchmarks/bench_contrast.py", "-m", "gpu")
     assert run.returncode == 0
     assert "no CUDA GPU here" in run.stdout
     assert "passed" not in run.stdout

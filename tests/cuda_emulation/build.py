@@ -3,12 +3,14 @@
 Not part of the package: nothing here needs nvcc or a GPU, and nothing built here is installed.
 """
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -58,20 +60,30 @@ def shared_library(
     digest = hashlib.sha256(repr((command, flags, _machine())).encode())
     folder = CACHE / f"{name}-{digest.hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
-        objects = list(
-            pool.map(lambda source: _compile(command, flags, source, folder), [*sources, *RUNTIME])
-        )
-    for path in objects:
-        digest.update(path.read_bytes())
-    library = folder / f"{name}-{digest.hexdigest()[:12]}.so"
-    if not library.exists():
-        for old in folder.glob("*.so"):
-            old.unlink()
-        unfinished = library.with_suffix(f".{os.getpid()}")
-        _run([command, *flags, "-shared", *map(str, objects), *link, "-o", str(unfinished)])
-        unfinished.replace(library)
+    with _alone(folder):
+        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS", os.cpu_count() or 1))) as pool:
+            everything = [*sources, *RUNTIME]
+            objects = list(
+                pool.map(lambda source: _compile(command, flags, source, folder), everything)
+            )
+        for path in objects:
+            digest.update(path.read_bytes())
+        library = folder / f"{name}-{digest.hexdigest()[:12]}.so"
+        if not library.exists():
+            for old in folder.glob("*.so"):
+                old.unlink()
+            unfinished = library.with_suffix(f".{os.getpid()}")
+            _run([command, *flags, "-shared", *map(str, objects), *link, "-o", str(unfinished)])
+            unfinished.replace(library)
     return library
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: test workers that want the same library compile it once."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _compile(command: str, flags: Sequence[str], source: Path, folder: Path) -> Path:
