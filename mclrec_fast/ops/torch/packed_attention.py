@@ -37,34 +37,59 @@ def length_buckets(offsets: Tensor) -> Iterator[Bucket]:
         low, high = high, 2 * high
 
 
+def all_finite(x: Tensor) -> bool:
+    """Whether every number of ``x`` is finite; also False where their sum overflows."""
+    return bool(x.detach().sum().isfinite())
+
+
+class _Probabilities(torch.autograd.Function):
+    """`attention_probabilities`, which are all that its backward pass needs."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, allowed: Tensor) -> Tensor:
+        lowest = torch.finfo(scores.dtype).min
+        ctx.finite = all_finite(scores)
+        if ctx.finite:
+            p = scores.masked_fill(~allowed, lowest).softmax(-1).mul_(allowed)
+        else:
+            ends = scores.new_tensor([-torch.inf, lowest])
+            other = torch.where(allowed.any(-1, keepdim=True), ends[0], ends[1])
+            p = torch.where(allowed, torch.where(allowed, scores, other).softmax(-1), 0.0)
+        ctx.save_for_backward(p, allowed)
+        return p
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        p, allowed = ctx.saved_tensors
+        if ctx.finite and all_finite(grad):  # what is not allowed has p = 0, and so no gradient
+            return torch._softmax_backward_data(grad, p, -1, p.dtype), None
+        grad = torch._softmax_backward_data(torch.where(allowed, grad, 0.0), p, -1, p.dtype)
+        return torch.where(allowed, grad, 0.0), None
+
+
 def attention_probabilities(scores: Tensor, allowed: Tensor) -> Tensor:
     """Softmax over the last dimension where ``allowed``; all zero where nothing is.
 
     NaN where all that is allowed is -infinity. What is not allowed counts for nothing, NaN or not.
     """
-    some = allowed.any(-1, keepdim=True)
-    ends = scores.new_tensor([-torch.inf, torch.finfo(scores.dtype).min])
-    lowest = torch.where(some, ends[0], ends[1])
-    return torch.where(allowed, torch.where(allowed, scores, lowest).softmax(-1), 0.0)
+    probabilities: Tensor = _Probabilities.apply(scores, allowed)
+    return probabilities
 
 
 class _Dropout(torch.autograd.Function):
-    """`apply_dropout`; its backward pass is itself, of the gradient."""
+    """`apply_dropout` with a mask of bits; its backward pass is itself, of the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, kept: Tensor, p: float) -> Tensor:
-        ctx.save_for_backward(kept)
+    def forward(ctx: Any, x: Tensor, bits: Tensor, p: float) -> Tensor:
+        ctx.save_for_backward(bits)
         ctx.p = p
-        # A mask of bits: unlike a product it leaves 0 of NaN, and unlike `where`, which branches at
-        # every element, it costs no more than the product.
-        bits = torch.int32 if x.dtype == torch.float32 else torch.int64
         scaled = x * (x.new_ones(()) / (1.0 - p))
-        return scaled.view(bits).bitwise_and_(kept.to(bits).neg_()).view(x.dtype)
+        return scaled.view(bits.dtype).bitwise_and_(bits).view(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (kept,) = ctx.saved_tensors
-        return apply_dropout(grad, kept, ctx.p), None, None
+        (bits,) = ctx.saved_tensors
+        return _Dropout.apply(grad, bits, ctx.p), None, None
 
 
 def apply_dropout(x: Tensor, kept: Tensor, p: float) -> Tensor:
@@ -72,7 +97,10 @@ def apply_dropout(x: Tensor, kept: Tensor, p: float) -> Tensor:
 
     ``x`` is float32 or float64.
     """
-    dropped: Tensor = _Dropout.apply(x, kept, p)
+    # Unlike a product, bits leave 0 of NaN; unlike `where`, which branches at every element, they
+    # cost no more than the product.
+    bits = kept.to(torch.int32 if x.dtype == torch.float32 else torch.int64).neg_()
+    dropped: Tensor = _Dropout.apply(x, bits, p)
     return dropped
 
 
@@ -130,7 +158,7 @@ def packed_attention(
     visible key gets 0.
     """
     scale = query.shape[-1] ** -0.5
-    finite = all(bool(x.isfinite().all()) for x in (query, key, value))
+    finite = all(all_finite(x) for x in (query, key, value))
     parts, tokens = [], []
     for bucket in length_buckets(offsets):
         width = bucket.tokens.shape[1]
