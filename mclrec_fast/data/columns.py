@@ -5,11 +5,14 @@ events is that of the rows: what was taken, and what might have been, is said.
 """
 
 import difflib
+import functools
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
+from .times import is_spelled_date, is_time_of_day
 
 # Column names tried, in this order, when none is given; case, blanks, "_" and "-" do not count.
 USER_NAMES = (
@@ -28,6 +31,8 @@ TIME_NAMES = (
     "eventtimestamp", "eventdatetime", "datetime", "tdat", "eventdate", "createdat", "date",
 )  # fmt: skip
 _TIME_WORDS = ("at", "timestamp", "ts", "datetime", "time", "date", "dat", "dt")
+# Words of a column that may order the events although its numbers are no times.
+_ORDER_WORDS = frozenset("day week month hour step turn seq sequence order position".split())
 # First words that make a length of time of a name such as "watch_time".
 _DURATIONS = frozenset(
     "watch watching dwell play playing session elapsed spent listen listening run reading response "
@@ -36,6 +41,7 @@ _DURATIONS = frozenset(
 
 NO_RATINGS = "no ratings here, so every row is read, whatever --min-rating the run was made with"
 DATE, EPOCH, NUMBER, OTHER = "date", "epoch", "number", "other"
+SPELLED, CLOCK = "spelled", "clock"  # a date in a form that is not read; a time of day alone
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _MAX_NUMBER = 1024
 _SUGGESTED_FROM = 1000  # column names that are compared with a wrong one
@@ -136,6 +142,13 @@ def is_number(text: str) -> bool:
     return len(text) <= _MAX_NUMBER and _NUMBER.fullmatch(text) is not None
 
 
+def spelling(values: Sequence[str]) -> str:
+    """What texts that are neither numbers nor dates hold: SPELLED, CLOCK or OTHER."""
+    if all(map(is_time_of_day, values)):
+        return CLOCK
+    return SPELLED if all(map(is_spelled_date, values)) else OTHER
+
+
 def epoch_unit(value: float) -> str:
     """The unit in which a number is a time of 1989 to 2264; "" where it is in none."""
     return next((unit for low, high, unit in _EPOCH_UNITS if low <= abs(value) < high), "")
@@ -197,7 +210,8 @@ def find_column(
     column = match_any(names, usual)
     if column < 0:
         close = [m for n in usual for m in difflib.get_close_matches(n, near, n=1, cutoff=0.75)]
-        hint = f"; did you mean {option} {close[0]}?" if close else f"; name it with {option}"
+        near_one = f"; did you mean {option} {shlex.quote(close[0])}?" if close else ""
+        hint = near_one or f"; name it with {option}"
         raise InputError(
             f"{place}: no column for {what} (such as {usual[0]!r}), found {listed(names)}{hint}"
         )
@@ -247,19 +261,51 @@ def _find_time(
             "--time-col names another, --ignore-times keeps the order of the rows"
         )
         return
-    if not named and not by_content:
-        named = [i for i in free if kind_of(i) == EPOCH]
     if exact and not by_content:
-        picked.time = next(iter(sorted(exact, key=exact.__getitem__)))  # refused where it is read
+        # Refused where it is read, or said to be a time of day.
+        picked.time = next(iter(sorted(exact, key=exact.__getitem__)))
         return
-    maybe = by_content or named
-    if maybe:
-        found = [names[i] for i in maybe]
-        picked.warnings.append(
-            f"no column was taken for the times, so the order of the rows is the order of the "
-            f"events; {listed(found)} may hold times: --time-col NAME uses it, --ignore-times "
-            "says that the order of the rows is right"
+    _say_what_may_hold_times(names, kind_of, used, by_content or named, picked)
+
+
+def _say_what_may_hold_times(
+    names: Sequence[str],
+    kind_of: Callable[[int], str],
+    used: set[int],
+    maybe: Sequence[int],
+    picked: Picked,
+) -> None:
+    """Warns of columns that may order the events, where none was taken; a nameless one by number.
+
+    Columns that look like times come first, then dates in a form that is not read, then numbers
+    whose name speaks of an order.
+    """
+    free = [i for i in range(len(names)) if i not in used]
+    unread = [i for i in free if kind_of(i) == SPELLED]
+    if not maybe and not unread:
+        maybe = [i for i in free if kind_of(i) == EPOCH or (not names[i] and kind_of(i) == DATE)]
+        maybe = maybe or [i for i in free if kind_of(i) == NUMBER and _is_order(names[i])]
+    readable = [i for i in maybe if i not in unread]
+    said = []
+    if readable:
+        found = listed([names[i] or str(i + 1) for i in readable])
+        said.append(f"{found} may hold times: --time-col NAME uses it")
+    if unread:
+        found = listed([names[i] or str(i + 1) for i in unread])
+        said.append(
+            f"{found} may hold dates, in a form that is not read: write them as 2020-09-13 or "
+            "2020-09-13 21:18:11"
         )
+    if said:
+        picked.warnings.append(
+            "no column was taken for the times, so the order of the rows is the order of the "
+            f"events; {'; '.join(said)}; --ignore-times says that the order of the rows is right"
+        )
+
+
+def _is_order(name: str) -> bool:
+    words = _words(name)
+    return words[-1] != "id" and not _ORDER_WORDS.isdisjoint(words)
 
 
 def _is_duration(name: str) -> bool:
@@ -299,12 +345,12 @@ def pick_columns(
         names: of all columns.
         columns: what the user named.
         need_rating: ratings must be found.
-        kind_of: what a column holds: DATE, EPOCH, NUMBER or OTHER.
+        kind_of: what a column holds: DATE, EPOCH, NUMBER, SPELLED, CLOCK or OTHER.
 
     Raises:
         InputError: a column is missing, named twice or given two parts.
     """
-    columns = columns.fitting(names)
+    columns, kind_of = columns.fitting(names), functools.cache(kind_of)
     user = find_column(place, names, columns.user, USER_NAMES, "--user-col", "the user ids")
     item = find_column(place, names, columns.item, ITEM_NAMES, "--item-col", "the item ids")
     picked = Picked(user, item)
@@ -323,6 +369,12 @@ def pick_columns(
     elif columns.use_time:
         used = set(picked.parts().values()) | {match_any(names, RATING_NAMES)}
         _find_time(names, kind_of, used, picked)
+    if picked.time >= 0 and kind_of(picked.time) == CLOCK:
+        picked.warnings.append(
+            f"column {names[picked.time]!r} holds times of day without a date, so that days are "
+            "mixed: write the date in front of it (2020-09-13 21:18:11), name another column with "
+            "--time-col, or keep the order of the rows with --ignore-times"
+        )
     check_distinct(place, names, picked)
     for column, given, option in (
         (user, columns.user, "--user-col"),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .columns import (
+    CLOCK,
     DATE,
     EPOCH,
     NUMBER,
@@ -28,6 +29,7 @@ from .columns import (
     epoch_unit,
     is_number,
     pick_columns,
+    spelling,
 )
 from .fields import parse_moment
 from .ids import as_objects
@@ -103,6 +105,7 @@ class _Frame:
         self._lazy = callable(schema) and hasattr(frame, "collect")
         self._schema = schema() if self._lazy and callable(schema) else None
         self._names = list(self._schema.names()) if self._schema is not None else _labels(frame)
+        self._head: Any = None
         self.names = [str(name) for name in self._names]
 
     def fetch(self, columns: Sequence[int]) -> None:
@@ -117,13 +120,15 @@ class _Frame:
         return self._frame[self._names[number]] if by_position is None else by_position[:, number]
 
     def kind(self, number: int) -> str:
-        """DATE, EPOCH, NUMBER or OTHER, by the type and the first values."""
-        if self._schema is not None:
-            dtype = str(self._schema[self._names[number]]).lower()
-            if dtype.startswith(_DATE_TYPES):
-                return DATE
-            return NUMBER if dtype.startswith((*_SPAN_TYPES, "int", "uint", "float")) else OTHER
-        return _kind(self.column(number))
+        """What a column holds, by the type and the first values."""
+        if not self._lazy or self._schema is None:
+            return _kind(self.column(number))
+        name = self._names[number]
+        if str(self._schema[name]).lower().startswith(_DATE_TYPES):
+            return DATE
+        if self._head is None:
+            self._head = self._frame.head(_LOOK).collect()
+        return _kind(self._head[name])
 
 
 def _kind(column: Any) -> str:
@@ -150,6 +155,10 @@ def _kind_of_values(values: list[Any]) -> str:
         isinstance(first, str) and is_date(first)
     ):
         return DATE
+    if isinstance(first, datetime.time):
+        return CLOCK
+    if isinstance(first, str) and not is_number(first):
+        return spelling([value for value in values if isinstance(value, str)])
     numbers: list[float] = []
     for value in values:
         if isinstance(value, str):
@@ -292,9 +301,11 @@ def _plain_id(value: Any) -> Any:
 
 def _whole_numbers(name: str, values: NDArray[Any], notes: list[str]) -> NDArray[np.int64]:
     """Floats that hold integers, as integers."""
+    most = 2 ** (np.finfo(values.dtype).nmant + 1)  # above it two integers are one float
+    wide = values.astype(np.float64, copy=False)
     with np.errstate(invalid="ignore"):
-        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) <= 2**53)
-    _refuse(name, ~whole, values, "an id (an integer or text)")
+        whole = np.isfinite(wide) & (wide == np.round(wide)) & (np.abs(wide) <= most)
+    _refuse(name, ~whole, values, f"an id (an integer up to {most} as {values.dtype}, or text)")
     notes.append(
         f"column {name!r} holds floats ({values[0]!r} in row 0): they are read as integers"
     )
@@ -446,7 +457,9 @@ def frame_rows(columns: Mapping[str, Any], used: dict[str, str], picked: Picked)
     return FrameRows(table, used, in_words, notes, picked.warnings)
 
 
-def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> FrameRows:
+def read_parquet(
+    path: Path, columns: ColumnNames, need_rating: bool, empty_is_fine: bool = False
+) -> FrameRows:
     """The rows of a parquet file; only the columns that are used are read.
 
     Raises:
@@ -457,7 +470,7 @@ def read_parquet(path: Path, columns: ColumnNames, need_rating: bool) -> FrameRo
         picked, used = parquet_columns(file, path, columns, need_rating)
         table = file.read(list(used.values()))
         table.validate(full=True)
-        if not table.num_rows:
+        if not table.num_rows and not empty_is_fine:
             raise InputError(f"{path}: no rows, expected interactions")
         return frame_rows({part: table.column(n) for part, n in used.items()}, used, picked)
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import InputError
 from .columns import (
@@ -17,6 +18,7 @@ from .columns import (
     NO_RATINGS,
     NUMBER,
     OTHER,
+    SPELLED,
     USER_NAMES,
     ColumnNames,
     Picked,
@@ -24,6 +26,7 @@ from .columns import (
     is_number,
     match_any,
     pick_columns,
+    spelling,
 )
 from .fields import split_line
 from .formats import (
@@ -42,6 +45,10 @@ from .times import is_date
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
 _LOOK_CELLS = 1 << 16
+OTHER_ENCODING = (
+    "If the text has another encoding, name it and convert the file, as in "
+    "iconv -f LATIN1 -t UTF-8 FILE."
+)
 
 
 @dataclass(frozen=True)
@@ -86,11 +93,18 @@ class Layout:
 
 def _text_of(place: str, line: bytes) -> str:
     if b"\0" in line:
-        raise InputError(f"{place}: a NUL byte in the header, expected UTF-8 text")
+        if line.startswith(b"PAR1"):
+            raise InputError(f"{place}: the file is parquet; --format parquet reads it")
+        raise InputError(
+            f"{place}: a NUL byte in the header, expected UTF-8 text; UTF-16 or UTF-32 without a "
+            "mark at its beginning? As in iconv -f UTF-16LE -t UTF-8 FILE"
+        )
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
-        raise InputError(f"{place}: the header is not valid UTF-8, expected UTF-8 text") from None
+        raise InputError(
+            f"{place}: the header is not valid UTF-8, expected UTF-8 text. {OTHER_ENCODING}"
+        ) from None
 
 
 def _header_fields(place: str, text: str, delimiter: str, quotes: bool) -> list[str]:
@@ -137,19 +151,23 @@ class _Rows:
             if isinstance(fields, list) and len(fields) == width:
                 self._rows.append([field.decode("utf-8", "replace") for field in fields])
 
+    def __len__(self) -> int:
+        """How many rows of the width looked for there are."""
+        return len(self._rows)
+
     def values(self, column: int) -> list[str]:
         """What a column holds in these rows, empty fields left out."""
         return [row[column] for row in self._rows if row[column]]
 
     def kind(self, column: int) -> str:
-        """DATE, EPOCH, NUMBER or OTHER, by the first value; EPOCH if all of them could be."""
+        """What a column holds, by the first value; EPOCH if all of them could be."""
         values = self.values(column)
         if not values:
             return OTHER
         if is_date(values[0]):
             return DATE
         if not is_number(values[0]):
-            return OTHER
+            return spelling(values)
         epochs = all(is_number(value) and epoch_unit(float(value)) for value in values)
         return EPOCH if epochs else NUMBER
 
@@ -241,6 +259,24 @@ def _given_names(place: str, fields: list[str], columns: ColumnNames, text: str)
     return _Header(names, columns.header == "yes")
 
 
+def _refuse_one_column(place: str, text: str) -> NoReturn:
+    """Refuse a first row that nothing known parts; what may part it is named.
+
+    Raises:
+        InputError: always.
+    """
+    odd = re.search(r"[^\w\s\"'.-]", text)
+    remedy = ""
+    if odd is not None and odd[0].isascii():
+        remedy = f"; pandas.read_csv(FILE, sep={odd[0]!r}) and Dataset.from_frame read it"
+        if odd[0].isprintable():
+            remedy = f"; a line sep={odd[0]} in front of it parts them by {odd[0]!r}"
+    raise InputError(
+        f"{place}: one column ({_shown(text)}), expected users and items parted by a comma, tab, "
+        f"semicolon, bar, '::' or blanks{remedy}"
+    )
+
+
 def _usual_names(rows: _Rows, width: int, delimiter: str) -> _Header | None:
     """Names for the two kinds of tables that never have a header; None for any other table."""
     if width == 2 and delimiter == BLANKS:
@@ -269,6 +305,13 @@ def _read_header(
         InputError: the columns have no names and none were given.
     """
     header = match_any(fields, USER_NAMES) >= 0 or match_any(fields, ITEM_NAMES) >= 0
+    if text.startswith("#") and len(rows) == 1:
+        raise InputError(
+            f"{place}: a comment in front of the table ({_shown(text)}): take it out of the file, "
+            "as in tail -n +2 FILE"
+        )
+    if len(fields) == 1:
+        _refuse_one_column(place, text)
     if "names" in columns.soft and columns.names is not None:
         if header or len(columns.names) != len(fields):
             columns = replace(columns, names=None, header="auto")
@@ -298,11 +341,6 @@ def _read_header(
         return _Header(counted, False)
     if unnamed is not None:
         return unnamed
-    if len(fields) == 1:
-        raise InputError(
-            f"{place}: one column ({_shown(text)}), expected users and items parted by a comma, "
-            "tab, semicolon, bar, '::' or blanks"
-        )
     names = _example(rows, len(fields))
     listed = ",".join(names) if len(names) <= 12 else "user,item,..."
     raise InputError(
@@ -316,7 +354,7 @@ def _read_header(
 def _example(rows: _Rows, width: int) -> list[str]:
     """What --columns might be for a table; right as it stands only by luck."""
     kinds = [rows.kind(i) for i in range(min(width, 12))]
-    times = [kinds.index(kind) for kind in (DATE, EPOCH) if kind in kinds]
+    times = [kinds.index(kind) for kind in (DATE, EPOCH, SPELLED) if kind in kinds]
     times = times[:1] if width > 2 else []
     left = iter(["user", "item"])
     return ["time" if i in times else next(left, f"other{i + 1}") for i in range(width)]

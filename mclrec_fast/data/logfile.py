@@ -69,7 +69,7 @@ def _read_file(source: Source, request: Request, empty_is_fine: bool = False) ->
     if format == "auto":
         format = detect_format(source, request.columns)
     if format == "parquet":
-        return _read_parquet(source, request)
+        return _read_parquet(source, request, empty_is_fine)
     layout = find_layout(source, format, request.columns, request.need_rating)
     chosen, read = reader.choose(request.reader), reader.read_table
     if source.plain and chosen == "native":
@@ -92,7 +92,7 @@ def _read_file(source: Source, request: Request, empty_is_fine: bool = False) ->
     )
 
 
-def _read_parquet(source: Source, request: Request) -> Rows:
+def _read_parquet(source: Source, request: Request, empty_is_fine: bool) -> Rows:
     if not source.plain or source.path is None:
         raise InputError(
             f"{source.name}: parquet is read from a plain file only; write it to disk, unpacked"
@@ -100,7 +100,7 @@ def _read_parquet(source: Source, request: Request) -> Rows:
     hard = request.columns.hard()
     if hard.names is not None or hard.header != "auto":
         raise InputError(f"{source.name}: --columns and --header are for text files, not parquet")
-    rows = read_parquet(source.path, request.columns, request.need_rating)
+    rows = read_parquet(source.path, request.columns, request.need_rating, empty_is_fine)
     return Rows(
         rows.table,
         "parquet",
@@ -146,45 +146,52 @@ def _read_folder(folder: Path, request: Request) -> Rows:
         parts = _parts(folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
-    read: list[Rows] = []
+    read: dict[Path, Rows] = {}
     digest = hashlib.sha256()
     for number, path in enumerate(parts):
         own = None if request.spool is None else request.spool.part(number)
         rows = _read_file(Source(path), replace(request, spool=own), empty_is_fine=True)
-        if own is not None and not isinstance(rows.table.users, np.memmap):
-            rows.table = own.joined([rows.table])
         digest.update(f"{path.relative_to(folder)}\0{rows.sha256}\n".encode(errors="replace"))
         if rows.format == "text":
             raise InputError(
                 f"{path}: one line per user, which a folder of parts cannot hold; name one file"
             )
-        if read and not _alike(rows, read[0], request.columns):
-            raise InputError(
-                f"{path}: its columns are {_columns(rows)}, but those of {parts[0]} are "
-                f"{_columns(read[0])}; name them with --user-col, --item-col and --time-col"
-            )
-        read.append(rows)
-    whole = read[0]
-    join = concatenate if request.spool is None else request.spool.joined
-    whole.table = join([rows.table for rows in read])
-    if not len(whole.table.users):
+        if not len(rows.table.users):
+            continue  # of what its columns would hold, nothing is known
+        if own is not None and not isinstance(rows.table.users, np.memmap):
+            rows.table = own.joined([rows.table])
+        for first, others in read.items():
+            _require_alike(path, rows, first, others, request.columns)
+            break
+        read[path] = rows
+    if not read:
         raise InputError(f"{folder}: no rows in {len(parts)} files, expected interactions")
+    whole = next(iter(read.values()))
+    join = concatenate if request.spool is None else request.spool.joined
+    whole.table = join([rows.table for rows in read.values()])
     whole.sha256 = digest.hexdigest()
     whole.notes.append(f"{len(parts)} files, read in the order of their names")
     return whole
 
 
-def _alike(rows: Rows, first: Rows, columns: ColumnNames) -> bool:
-    """Whether two parts hold the same; columns that were counted may be called anything."""
+def _require_alike(path: Path, rows: Rows, other: Path, first: Rows, columns: ColumnNames) -> None:
+    """Refuse a part that does not hold what the first does; counted columns may have any name."""
     chosen = {part for part in first.columns if getattr(columns, part) is not None}
     usual = [
         {part: name for part, name in of.columns.items() if part not in chosen}
         for of in (rows, first)
     ]
-    return (
-        rows.columns.keys() == first.columns.keys()
-        and usual[0] == usual[1]
-        and rows.in_words == first.in_words
+    if rows.columns.keys() == first.columns.keys() and usual[0] == usual[1]:
+        if rows.in_words == first.in_words:
+            return
+        remedy = "write the times of all parts alike"
+    else:
+        remedy = "name them with --user-col, --item-col and --time-col"
+    if "time" in {*rows.columns, *first.columns}:
+        remedy += ", or keep the order of the files with --ignore-times"
+    raise InputError(
+        f"{path}: its columns are {_columns(rows)}, but those of {other} are {_columns(first)}; "
+        f"{remedy}"
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from ..errors import InputError
 from . import problems as codes
-from .layout import Layout
+from .layout import OTHER_ENCODING, Layout
 from .problems import MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_SHOWN, Problem
 from .times import FIRST_YEAR, FORMS, LAST_YEAR
 
@@ -102,8 +102,18 @@ def _remedy(problems: Sequence[Problem], layout: Layout) -> str:
         )
     if any(re.fullmatch(rb"-?[0-9]+,[0-9]+", p.detail) for p in problems):
         return "\nNumbers are written with a decimal point (4.5, not 4,5)."
-    if any(p.code == codes.EMPTY for p in problems):
+    if any(p.code == codes.EMPTY and p.field == codes.RATING for p in problems):
+        return "\nTake rows without a rating out of the file, or leave --min-rating out."
+    if codes.EMPTY in found:
         return "\nRows without an id cannot be told apart from others: take them out of the file."
+    if codes.NOT_UTF8 in found:
+        return f"\n{OTHER_ENCODING}"
+    if found & {codes.QUOTE_NOT_CLOSED, codes.QUOTE_TAIL}:
+        return (
+            "\nA row is one line here, and a quote inside quotes is written twice. pandas.read_csv "
+            "reads line breaks inside quotes, and with escapechar='\\\\' quotes behind a backslash: "
+            "give its frame to Dataset.from_frame, or save it as parquet."
+        )
     return ""
 
 

@@ -96,6 +96,31 @@ def parse_time(token: bytes) -> int | None:
     return None
 
 
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
+    r"sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
+)
+_SPELLED = re.compile(
+    r"(?:\d{1,2}([./-])\d{1,2}\1(?:\d{4}|\d{2})|\d{4}([./-])\d{1,2}\2\d{1,2})(?:[ T,].*)?"
+    rf"|.*\b\d{{1,2}}[ .-]+{_MONTH}[ ,.-]+(?:\d{{4}}|\d{{2}})\b.*"
+    rf"|.*\b{_MONTH}[ -]+\d{{1,2}}\b.*\b\d{{4}}\b.*",
+    re.IGNORECASE,
+)
+
+
+def is_spelled_date(text: str) -> bool:
+    """Whether a text looks like a date in a form that is not read.
+
+    Such as 13.09.2020, 9/13/20 21:18, 2020-9-3, 13-SEP-20, Sep 13, 2020, Sun Sep 13 21:18:11 2020.
+    """
+    return len(text) <= _MAX_BYTES and _SPELLED.fullmatch(text) is not None
+
+
+def is_time_of_day(text: str) -> bool:
+    """Whether a text is a time without a date."""
+    return _TIME_OF_DAY.fullmatch(text.encode("utf-8", "replace")) is not None
+
+
 def is_date(text: str) -> bool:
     """Whether a text is a time with a date."""
     token = text.encode("utf-8", "replace")
