@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import DEFAULT_DATASET, DataConfig, TrainConfig
+from ..config_keys import Given, check, collect_keys
 from ..console import Console
 from ..errors import InputError
 from . import census, grown, named, prepared, reader
@@ -147,11 +148,41 @@ class Loaded:
 
 
 def _with_options(config: DataConfig, options: Mapping[str, Any]) -> DataConfig:
-    known = {f.name for f in dataclasses.fields(DataConfig)}
-    for key in options:
-        if key not in known:
-            raise TypeError(f"unknown option {key!r}, expected one of {', '.join(sorted(known))}")
-    return replace(config, **options)
+    """A configuration with options from Python, checked like those of a configuration file.
+
+    Raises:
+        TypeError: a name that it does not have.
+        InputError: a value of a wrong type or out of range.
+    """
+    keys = {key.attribute: key for key in collect_keys("data", DataConfig).values()}
+    for name in options:
+        if name not in keys:
+            raise TypeError(f"unknown option {name!r}, expected one of {', '.join(sorted(keys))}")
+    return replace(
+        config,
+        **{name: check(keys[name], Given(_plain(x), "options")) for name, x in options.items()},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as Python's, a path as text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _whole(name: str, value: int | None, default: int) -> int:
+    """A number of threads or samples; None for the default.
+
+    Raises:
+        InputError: it is no whole number from 1.
+    """
+    value = default if value is None else _plain(value)
+    if type(value) is not int or value < 1:
+        raise InputError(f"{name} must be a whole number from 1, not {value!r}")
+    return value
 
 
 NOTHING_SOFT: frozenset[str] = frozenset()
@@ -305,7 +336,7 @@ def _finish(
         parts,
         origin_of(loaded, log, parts, findings, config),
         findings,
-        batch_size=batch_size or TrainConfig().batch_size,
+        batch_size=_whole("batch_size", batch_size, TrainConfig().batch_size),
         filters=filters,
         removed=removed,
     )
@@ -398,7 +429,7 @@ def load_dataset(
         InputError: anything wrong with the file, the options or the download.
     """
     config = _with_options(config or DataConfig(), options)
-    threads = threads or os.cpu_count() or 1
+    threads = _whole("threads", threads, os.cpu_count() or 1)
     if prepared.is_prepared(config.data):
         return _prepared(config, batch_size, NOTHING_SOFT)
     return _finish(load_rows(config, threads), config, batch_size, threads)
@@ -423,7 +454,7 @@ def load_other(
     Raises:
         InputError: anything wrong with the file, the options or the download.
     """
-    threads, parts = threads or os.cpu_count() or 1, frozenset(soft)
+    threads, parts = _whole("threads", threads, os.cpu_count() or 1), frozenset(soft)
     if prepared.is_prepared(config.data):
         dataset = _prepared(config, None, parts)
         return replace(dataset, split=_NO_SAMPLES, counts=None)
@@ -445,7 +476,7 @@ def _prepared(config: DataConfig, batch_size: int | None, soft: frozenset[str]) 
     config = prepared.config_of(config, prepared.options_of(config.data), given)
     assert config.data is not None
     found = prepared.open_prepared(config.data)
-    size = batch_size or TrainConfig().batch_size
+    size = _whole("batch_size", batch_size, TrainConfig().batch_size)
     card = replace(
         found.card,
         name=Path(config.data).resolve().name,

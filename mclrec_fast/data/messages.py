@@ -111,7 +111,7 @@ def _remedy(problems: Sequence[Problem], layout: Layout) -> str:
     if found & {codes.QUOTE_NOT_CLOSED, codes.QUOTE_TAIL}:
         return (
             "\nA row is one line here, and a quote inside quotes is written twice. pandas.read_csv "
-            "reads line breaks inside quotes, and with escapechar='\\\\' quotes behind a backslash: "
+            "reads line breaks inside quotes, and quotes behind a backslash by escapechar='\\\\': "
             "give its frame to Dataset.from_frame, or save it as parquet."
         )
     return ""

@@ -263,7 +263,7 @@ def test_unknown_options_and_formats(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text(TWO)
     with pytest.raises(TypeError, match="unknown option 'colour'"):
         Dataset.from_file(tmp_path / "log.txt", colour="red")
-    with pytest.raises(InputError, match="reader 'rust' is unknown"):
+    with pytest.raises(InputError, match="reader must be one of auto, native, numpy, not 'rust'"):
         Dataset.from_file(tmp_path / "log.txt", reader="rust")
     with pytest.raises(InputError, match="does nothing with --dataset"):
         load_dataset(dataset="synthetic", format="csv")
