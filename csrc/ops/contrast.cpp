@@ -8,6 +8,7 @@
 #include "../cuda/contrast_cuda.h"
 #else
 #include "../cpu/contrast_cpu.h"
+#include "../ops_cpu/chain.h"
 #endif
 
 namespace mclrec {
@@ -60,6 +61,8 @@ struct Inputs {
             .cl1 = cl1};
   }
 };
+
+}  // namespace
 
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor>;
 
@@ -125,6 +128,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> contrast_backward_op(
   call.done();
   return {grads[0], grads[1], grads[2], grads[3]};
 }
+
+namespace {
 
 MCLREC_LIBRARY_IMPL(m) {
   m.impl("contrast", TORCH_BOX(&contrast_op));

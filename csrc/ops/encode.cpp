@@ -15,6 +15,7 @@
 #include "../cuda/packed_attention_cuda.h"
 #else
 #include "../cpu/encode_cpu.h"
+#include "../ops_cpu/chain.h"
 #endif
 
 namespace mclrec {
@@ -226,6 +227,8 @@ Inputs check_inputs(const Checker& check, const Tensor& items, const Tensor& pos
   return inputs;
 }
 
+}  // namespace
+
 // (h [S, D], what the backward pass needs [*]; [0] unless `save`).
 std::tuple<Tensor, Tensor> encode_op(const Tensor& items, const Tensor& positions,
                                      const Tensor& offsets, const std::vector<Tensor>& weights,
@@ -251,6 +254,8 @@ std::tuple<Tensor, Tensor> encode_op(const Tensor& items, const Tensor& position
     return {h, saved};
   });
 }
+
+namespace {
 
 // The gradients of all weights; where `grad_items` is given (CPU only), that of the item embedding
 // is added to it instead, and the others are returned.
@@ -310,6 +315,8 @@ MCLREC_LIBRARY_IMPL(m) {
 
 #ifndef MCLREC_CUDA
 
+}  // namespace
+
 std::vector<Tensor> encode_backward_add_op(const Tensor& grad_h, const Tensor& items,
                                            const Tensor& positions, const Tensor& offsets,
                                            const std::vector<Tensor>& weights, const Tensor& saved,
@@ -325,6 +332,8 @@ std::vector<Tensor> encode_backward_add_op(const Tensor& grad_h, const Tensor& i
   Call call("encode_backward_add", inputs.like());
   return backward(check, inputs, grad_h, saved, &grad_items, call);
 }
+
+namespace {
 
 MCLREC_LIBRARY_IMPL(m) { m.impl("encode_backward_add", TORCH_BOX(&encode_backward_add_op)); }
 

@@ -8,6 +8,7 @@
 #include "../cuda/item_cross_entropy_cuda.h"
 #else
 #include "../cpu/item_cross_entropy_cpu.h"
+#include "../ops_cpu/chain.h"
 #endif
 
 namespace mclrec {
@@ -29,6 +30,8 @@ void check_targets(const Checker& check, const Tensor& targets, int64_t classes)
                   ", outside the ", classes, " items");
   }
 }
+
+}  // namespace
 
 // h [B, D], item_embedding [V, D], targets int64 [B] -> loss [], and the gradients of the loss
 // where wanted (otherwise [0]).
@@ -67,6 +70,8 @@ std::tuple<Tensor, Tensor, Tensor> item_cross_entropy_op(const Tensor& h_in,
     return {loss, out_h, out_items};
   });
 }
+
+namespace {
 
 MCLREC_LIBRARY_IMPL(m) { m.impl("item_cross_entropy", TORCH_BOX(&item_cross_entropy_op)); }
 

@@ -6,9 +6,9 @@
 #include "../cpu/adam_cpu.h"
 #include "../ops/checks.h"
 #include "../ops/device.h"
+#include "chain.h"
 
 namespace mclrec {
-namespace {
 
 // Moves weights and both running means in place, and counts the step in `steps`, a float32 scalar.
 void adam_step_op(const std::vector<Tensor>& weights, const std::vector<Tensor>& gradients,
@@ -58,6 +58,8 @@ void adam_step_op(const std::vector<Tensor>& weights, const std::vector<Tensor>&
     adam(settings, arrays);
   });
 }
+
+namespace {
 
 MCLREC_LIBRARY_IMPL(m) { m.impl("adam_step", TORCH_BOX(&adam_step_op)); }
 

@@ -6,6 +6,7 @@
 #include "../cpu/augmenter_cpu.h"
 #include "../ops/checks.h"
 #include "../ops/device.h"
+#include "chain.h"
 
 namespace mclrec {
 namespace {
@@ -52,6 +53,8 @@ struct Inputs {
     return result;
   }
 };
+
+}  // namespace
 
 // h [B, D], weights of three layers -> z [B, the last layer's size], and what the gradient needs
 // ([0] unless `save`).
@@ -105,6 +108,8 @@ std::vector<Tensor> augmenter_backward_op(const Tensor& grad_z_in, const Tensor&
     return all;
   });
 }
+
+namespace {
 
 MCLREC_LIBRARY_IMPL(m) {
   m.impl("augmenter", TORCH_BOX(&augmenter_op));

@@ -102,6 +102,20 @@ class Batch(NamedTuple):
         return Batch(PackedSequences(items, positions, offsets), self.targets[first:end])
 
 
+class Moments(NamedTuple):
+    """What Adam keeps of a group of weights, for a kernel that moves them itself.
+
+    Attributes:
+        tensors: means of the gradients, then of their squares, then the number of steps.
+        learning_rate: the step size.
+        constants: beta 1, beta 2 and epsilon.
+    """
+
+    tensors: list[Tensor]
+    learning_rate: float
+    constants: tuple[float, float, float]
+
+
 class Update(NamedTuple):
     """One move of some weights down an objective.
 
@@ -111,12 +125,15 @@ class Update(NamedTuple):
         objective: the losses, for autograd to differentiate.
         by_hand: the same losses, detached, with a gradient of every weight of the groups in their
             order, by kernels; None where a model has no such path.
+        in_one: the whole update in one call that moves the weights, too, given the moments of each
+            group: for a batch in one part, all weights moving. None where there is no such call.
     """
 
     name: str
     groups: tuple[str, ...]
     objective: Callable[[Batch, Pass], Losses]
     by_hand: Callable[[Batch, Pass], tuple[Losses, list[Tensor]]] | None = None
+    in_one: Callable[[Batch, Pass, list[Moments]], Losses] | None = None
 
 
 @stock

@@ -16,9 +16,10 @@ from ..ops import PackedSequences
 from ..parallel import Part
 from ..sampling import SampleTable
 from .augmenter import Augmenter
-from .base import Batch, Losses, Pass, Update
+from .base import Batch, Losses, Moments, Pass, Update
 from .contrasted import Contrast, Contrasted, Sums
 from .encoder import ENCODER_KERNELS, Encoded, EncoderModel, encode_parts
+from .in_one import InOne
 from .objective import (
     ContrastLosses,
     augmenter_objective,
@@ -111,6 +112,9 @@ class MCLRec(EncoderModel):
         augmenter = Update(
             "augmenter", ("augmenter",), self._augmenter_objective, kernels.augmenter_objective
         )
+        if InOne.possible(self) and not self.options.reuse_views:
+            encoder = encoder._replace(in_one=kernels.encoder_in_one)
+            augmenter = augmenter._replace(in_one=kernels.augmenter_in_one)
         if self.options.schedule == "joint":
             together = partial(kernels.encoder_objective, with_augmenters=True)
             return [encoder._replace(groups=("encoder", "augmenter"), by_hand=together)]
@@ -184,9 +188,30 @@ class _Kernels:
             model.items().new_tensor(value)
             for value in (self._options.lambda_, self._options.beta, self._options.gamma)
         )
+        augmenters = nn.ModuleList([model.augmenter_1, model.augmenter_2])
+        self._in_one = InOne(model.encoder, augmenters)
         # What each term counts in L0 and in L1, where no augmenter can change L_cl1.
         self._in_encoder = ContrastLosses(lambda_, beta, beta * gamma)
         self._in_augmenters = ContrastLosses(torch.zeros_like(beta), torch.ones_like(beta), gamma)
+
+    def encoder_in_one(self, batch: Batch, at: Pass, moments: list[Moments]) -> Losses:
+        """Move the encoder down L0, and the augmenters with it if moments of theirs are given."""
+        losses = self._in_one(
+            batch.sequences,
+            batch.targets,
+            at,
+            encoder=moments[0],
+            augmenters=moments[1] if len(moments) > 1 else None,
+            options=self._options,
+        )
+        rec, *terms, total = losses.unbind()
+        return {"rec": rec, **ContrastLosses(*terms)._asdict(), "total": total}
+
+    def augmenter_in_one(self, batch: Batch, at: Pass, moments: list[Moments]) -> Losses:
+        """Move the augmenters down L1."""
+        views = batch.views()
+        losses = self._in_one(views, None, at, augmenters=moments[0], options=self._options)
+        return {"total": losses[4]}
 
     @torch.inference_mode()
     def encoder_objective(

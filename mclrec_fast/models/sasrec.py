@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from .base import Batch, Losses, Pass, Update
+from .base import Batch, Losses, Moments, Pass, Update
 from .encoder import ENCODER_KERNELS, Encoded, EncoderModel
+from .in_one import InOne
 from .options import SASRecOptions
 from .stock import stock
 
@@ -19,7 +20,16 @@ class SASRec(EncoderModel):
 
     def updates(self) -> list[Update]:
         """One, of everything."""
-        return [Update("encoder", ("encoder",), self.objective, self.objective_by_hand)]
+        update = Update("encoder", ("encoder",), self.objective, self.objective_by_hand)
+        if not InOne.possible(self):
+            return [update]
+        call = InOne(self.encoder)
+
+        def in_one(batch: Batch, at: Pass, moments: list[Moments]) -> Losses:
+            losses = call(batch.sequences, batch.targets, at, encoder=moments[0])
+            return {"rec": losses[0], "total": losses[4]}
+
+        return [update._replace(in_one=in_one)]
 
     def objective(self, batch: Batch, at: Pass) -> Losses:
         """L_rec."""

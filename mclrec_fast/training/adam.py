@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import _native
+from ..models.base import Moments
 from ..ops import adam as _registered  # noqa: F401
 
 _BETA_1, _BETA_2, _EPS = 0.9, 0.999, 1e-8
@@ -24,6 +25,7 @@ class Adam:
     Attributes:
         weights: what it moves, float32 or float64, all on one device.
         learning_rate: step size.
+        native: whether the package's kernel computes it.
         steps: float32 scalar on that device, updates made so far.
         first: running means of the gradients, one like each weight.
         second: running means of their squares, one like each weight.
@@ -33,7 +35,7 @@ class Adam:
         self, weights: Sequence[Tensor], learning_rate: float, *, native: bool = False
     ) -> None:
         """Start from zero means; `native` takes the package's kernel where there is one."""
-        self._native = native and _native.has_kernel("adam_step", weights[0].device)
+        self.native = native and _native.has_kernel("adam_step", weights[0].device)
         self.weights = list(weights)
         self.learning_rate = learning_rate
         self.steps = torch.zeros((), dtype=torch.float32, device=self.weights[0].device)
@@ -47,7 +49,7 @@ class Adam:
         Args:
             gradients: one for each weight, of its shape and dtype.
         """
-        if self._native:
+        if self.native:
             torch.ops.mclrec_fast.adam_step.default(
                 self.weights, gradients, self.first, self.second, self.steps,
                 self.learning_rate, _BETA_1, _BETA_2, _EPS,
@@ -69,6 +71,11 @@ class Adam:
             amsgrad=False,
             maximize=False,
         )
+
+    def moments(self) -> Moments:
+        """Its state, for a kernel that makes the step itself."""
+        tensors = [*self.first, *self.second, self.steps]
+        return Moments(tensors, self.learning_rate, (_BETA_1, _BETA_2, _EPS))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later optimizer of the same weights needs to go on."""

@@ -73,13 +73,18 @@ class TrainingStep:
         losses: Losses = {}
         for number, of in enumerate(self._updates):
             at = Pass(self._seed, update + number, self._backend, self.share)
-            found, gradients = self._differentiate(of, batch, at)
+            gradients: list[Tensor] = []
+            if of.in_one is not None and self._moved_in_one(of):
+                moments = [self._optimizers[group].moments() for group in of.groups]
+                found = of.in_one(batch, at, moments)
+            else:
+                found, gradients = self._differentiate(of, batch, at)
             total = found.pop("total")
             losses |= {name: loss for name, loss in found.items() if not number}
             losses[of.name] = total
             for group in of.groups:
                 optimizer = self._optimizers.get(group)
-                if optimizer is not None:
+                if optimizer is not None and gradients:
                     optimizer.step(gradients[: len(optimizer.weights)])
                     gradients = gradients[len(optimizer.weights) :]
         if self.average is not None:
@@ -92,6 +97,16 @@ class TrainingStep:
         Those of the package's own where kernels do everything, else torch's.
         """
         return _native.helpers(self._by_hand and self.average is None)
+
+    def _moved_in_one(self, of: Update) -> bool:
+        """Whether an update that can be one call is one here: of whole batches, all weights."""
+        return (
+            self._by_hand
+            and self.share.parts == 1
+            and all(group in self._optimizers for group in of.groups)
+            and all(self._optimizers[group].native for group in of.groups)
+            and all(all(self._moving[group]) for group in of.groups)
+        )
 
     def _differentiate(self, of: Update, batch: Batch, at: Pass) -> tuple[Losses, list[Tensor]]:
         """The losses of an update, detached, and a gradient of each weight that it moves."""
