@@ -1,7 +1,7 @@
 // update_step for torch: one update of a batch in one call, from packed sequences to new weights.
-// The operators of chain.h one behind the other, so the bits are those of calling them in turn; what
-// is saved is the way through Python and the dispatcher between them, some milliseconds a batch when
-// the kernels have driven both out of cache. On the CPU only.
+// The operators of chain.h one behind the other, so the bits are those of calling them in turn;
+// what is saved is the way through Python and the dispatcher between them, some milliseconds a
+// batch when the kernels have driven both out of cache. On the CPU only.
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -144,16 +144,16 @@ Tensor update_step_op(const Tensor& items, const Tensor& positions, const Tensor
     if (!augmenters.empty()) {
       const int64_t first = sequences - 2 * size;
       auto mutable_h = h;
-      contrasted = contrast_views<T>(torch::stable::narrow(mutable_h, 0, first, size),
-                                     torch::stable::narrow(mutable_h, 0, first + size, size),
-                                     augmenters,
-                                     {.temperature = temperature,
-                                      .cosine = cosine,
-                                      .lambda = lambda,
-                                      .beta = beta,
-                                      .gamma = gamma,
-                                      .of_encoder = targets.has_value()},
-                                     of_augmenters.wanted());
+      contrasted =
+          contrast_views<T>(torch::stable::narrow(mutable_h, 0, first, size),
+                            torch::stable::narrow(mutable_h, 0, first + size, size), augmenters,
+                            {.temperature = temperature,
+                             .cosine = cosine,
+                             .lambda = lambda,
+                             .beta = beta,
+                             .gamma = gamma,
+                             .of_encoder = targets.has_value()},
+                            of_augmenters.wanted());
       loss[1] = value(contrasted.cl1);
       loss[2] = value(contrasted.cl2);
       loss[3] = value(contrasted.regulariser);
@@ -178,10 +178,9 @@ Tensor update_step_op(const Tensor& items, const Tensor& positions, const Tensor
           to = std::transform(direct, direct + size * hidden, through, to,
                               [](T a, T b) { return a + b; });
         }
-        std::vector<Tensor> gradients =
-            encode_backward_add_op(grad, items, positions, offsets, encoder, saved, heads,
-                                   hidden_dropout, attention_dropout, eps, seed, number, grad_items,
-                                   std::nullopt);
+        std::vector<Tensor> gradients = encode_backward_add_op(
+            grad, items, positions, offsets, encoder, saved, heads, hidden_dropout,
+            attention_dropout, eps, seed, number, grad_items, std::nullopt);
         gradients.insert(gradients.begin(), grad_items);
         rates.step(encoder, gradients, of_encoder, rates.encoder);
       }
