@@ -1,8 +1,8 @@
 """One update of a batch in one call, from packed sequences to new weights: `update_step`.
 
 Holds the schema; the kernel is csrc/ops_cpu/update.cpp, for CPUs only. It calls the kernels of
-`encode`, `item_cross_entropy`, `augmenter`, `contrast` and `adam_step` one behind the other, with no
-Python between them; its twin is calling them so (models/mclrec.py). Who calls it is models/.
+`encode`, `item_cross_entropy`, `augmenter`, `contrast` and `adam_step` one behind the other, and no
+Python comes between them; its twin is calling them so (models/mclrec.py). Its caller is models/.
 """
 
 from typing import Any
