@@ -20,7 +20,7 @@ from .console import Console
 from .data.ids import read_arrays
 from .errors import InputError
 from .metrics import LISTED, PROTOCOLS, RANKED, Ints, gains
-from .runs.directory import CONFIG, DATA, read_json, require_run
+from .runs.directory import CONFIG, DATA, read_json, refuse_saved_model, require_run
 from .runs.trimmed import unpack_ranks
 
 RESAMPLES = 10_000
@@ -238,6 +238,7 @@ def read_ranks(path: Path, split: str) -> RunRanks:
         InputError: no run there, or it is not finished, or its files are damaged.
     """
     require_run(path, "RUN")
+    refuse_saved_model(path, "RUN", "the directory of its training has ranks to compare")
     file = path / f"{split}_ranks.npz"
     if not file.exists():
         raise InputError(
@@ -247,12 +248,17 @@ def read_ranks(path: Path, split: str) -> RunRanks:
     try:
         kept = unpack_ranks(read_arrays(file))
         users, unmasked, masked = (kept[name] for name in ("user", *PROTOCOLS))
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive raises errors of many kinds
+        raise InputError(f"RUN {file}: damaged: {type(error).__name__}: {error}") from None
+    try:
         card, how = read_json(path / DATA), read_json(path / CONFIG)["data"]
         data = {name: card.get(name) for name in _SAME} | {name: how.get(name) for name in _HOW}
         return RunRanks(path, str(card["name"]), users, unmasked, masked, data)
     except InputError:
         raise
-    except Exception as error:  # a damaged archive raises errors of many kinds
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"RUN {path}: damaged: {type(error).__name__}: {error}") from None
 
 

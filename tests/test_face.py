@@ -240,7 +240,7 @@ def test_data_that_will_not_do(dataset: Dataset, fitted: MCLRec, tmp_path: Path)
     with pytest.raises(InputError, match="not a SASRec"):
         fitted.save(tmp_path / "m")
         SASRec.load(tmp_path / "m")
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError, match="already holds a saved model"):
         fitted.save(tmp_path / "m")
 
 

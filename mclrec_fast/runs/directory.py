@@ -31,6 +31,7 @@ RESULT = "result.json"
 LOG = "train.log"
 LOCK = "run.lock"
 DATA = "data.json"
+SAVED = "saved"  # the format in data.json of what `Model.save` leaves
 
 # Not the best weights: without a configuration they are what an unfinished `save` leaves.
 _MARKS_OF_A_RUN = (CONFIG, LAST, RESULT, METRICS)
@@ -126,6 +127,12 @@ class RunDirectory:
             raise InputError(f"{origin} {path}: exists and is not a directory")
         for name in _MARKS_OF_A_RUN:
             if (path / name).exists():
+                saved = is_saved_model(path)
+                if saved or origin == "save":
+                    raise InputError(
+                        f"{origin} {path}: already holds a {'saved model' if saved else 'run'} "
+                        f"({name}); choose another directory, or take that one away first"
+                    )
                 resume = "--resume" if origin == "--out" else "resume=True, or --resume"
                 raise InputError(
                     f"{origin} {path}: already holds a run ({name}); choose another directory, or "
@@ -156,6 +163,9 @@ class RunDirectory:
             InputError: there is no run, or another process is at it.
         """
         require_run(path, "--resume")
+        refuse_saved_model(
+            path, "--resume", f"a new one begins with its weights: --from {path} --data FILE"
+        )
         run = cls._locked(path)
         _files.remove_leftovers(path)
         return run
@@ -256,6 +266,25 @@ def require_run(path: Path, origin: str) -> None:
         raise InputError(f"{origin} {path}: no such directory")
     if not (path / CONFIG).is_file():
         raise InputError(f"{origin} {path}: holds no run ({CONFIG} is missing)")
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether a directory is what `Model.save` left: weights, and no run that could go on."""
+    try:
+        card = read_json(path / DATA)
+    except InputError:
+        return False
+    return isinstance(card, Mapping) and card.get("format") == SAVED
+
+
+def refuse_saved_model(path: Path, origin: str, remedy: str) -> None:
+    """Refuse what `Model.save` left where a run is needed.
+
+    Raises:
+        InputError: it is one; naming what to do instead.
+    """
+    if is_saved_model(path):
+        raise InputError(f"{origin} {path}: a saved model, which is no run; {remedy}")
 
 
 def read_json(path: Path) -> Any:

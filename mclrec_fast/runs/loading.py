@@ -20,7 +20,18 @@ from ..errors import InputError
 from ..models import model_class
 from ..models.base import Model, Origin
 from . import checkpoint
-from .directory import BEST, CONFIG, DATA, ENVIRONMENT, LAST, RunDirectory, read_json, require_run
+from .directory import (
+    BEST,
+    CONFIG,
+    DATA,
+    ENVIRONMENT,
+    LAST,
+    SAVED,
+    RunDirectory,
+    read_json,
+    refuse_saved_model,
+    require_run,
+)
 from .identity import identity
 from .start import Start
 from .trimmed import is_trimmed
@@ -159,7 +170,7 @@ def save_model(model: Model, path: Path) -> None:
         ids = _Ids(np.empty(0, np.int64), model.item_ids)
         save_ids(ids, path, keep_user_ids=False)
         config = Config(DataConfig(), model.options, TrainConfig())
-        directory.write_json(DATA, {"format": "saved", "source": "Model.save", "sha256": ""})
+        directory.write_json(DATA, {"format": SAVED, "source": "Model.save", "sha256": ""})
         header = {"epoch": 0, "step": 0, "value": None, "run": identity(config, "")}
         checkpoint.write(path / BEST, model.state_dict(), header)
         directory.write_config(config)  # last: it makes the directory one that can be loaded
@@ -195,7 +206,10 @@ def load_run_data(path: Path, config: Config) -> Dataset:
         InputError: it was a frame, or the file is not what it was.
     """
     made_with = read_card(path)
-    if made_with["format"] in ("frame", "saved"):
+    refuse_saved_model(
+        path, "RUN", "it has no log: evaluate --data FILE takes any (in Python, evaluate(dataset))"
+    )
+    if made_with["format"] == "frame":
         raise InputError(
             f"{path} was trained on a frame in Python, {made_with['source']!r}, which no command "
             "line can read: go on in Python, with Dataset.from_frame and fit(run=..., resume=True)"

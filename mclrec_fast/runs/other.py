@@ -17,11 +17,12 @@ from ..data.dataset import PARTS
 from ..data.source import Source
 from ..data.stream import Opened, open_histories
 from ..errors import InputError
+from .directory import SAVED
 from .loading import as_the_run_numbers, data_differs, read_card
 from .trimmed import is_trimmed
 
 _ALSO_OF_THE_RUN = ("min_rating", "dedupe", "reader")
-IN_PYTHON = ("frame", "saved")
+IN_PYTHON = ("frame", SAVED)
 ONLY_PYTHON = "it was trained in Python, and only Python has its log"
 
 

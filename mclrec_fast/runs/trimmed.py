@@ -28,6 +28,7 @@ from .directory import (
     RESULT,
     json_bytes,
     read_json,
+    refuse_saved_model,
     require_run,
     writing,
 )
@@ -87,6 +88,7 @@ def _trimmed_files(path: Path) -> dict[str, bytes]:
         InputError: see `trim`.
     """
     require_run(path, "RUN")
+    refuse_saved_model(path, "RUN", "its files are as small as they can be")
     if not (path / RESULT).exists():
         raise InputError(
             f"RUN {path}: not finished; go on with it first: mclrec-fast train --resume {path}"

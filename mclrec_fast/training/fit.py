@@ -114,8 +114,8 @@ def start(resolved: Resolved, out: Path | None, console: Console) -> dict[str, A
             job = group.together(lambda: filled(job, vectors_in(config.train)))
             several.require_alike(group, config, dataset, model)
             path = group.from_first(lambda: out or default_path(dataset.name, config.model.name))
+            callbacks = several.callbacks(group, lambda: tracker_of(config.train.tracker, path))
             with several.writer(group, lambda: RunDirectory.create(path)) as directory:
-                callbacks = several.callbacks(group, lambda: tracker_of(config.train.tracker, path))
                 return train_job(job._replace(path=path), directory, callbacks)
 
 

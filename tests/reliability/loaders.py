@@ -3,20 +3,29 @@
 `mutate` spoils good files at random; guided.py looks for inputs that reach new code.
 """
 
+import gzip
+import importlib.util
 import io
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from safetensors.numpy import save
 
 from mclrec_fast import config as configuration
 from mclrec_fast.commands.import_checkpoint import read_state_dict
+from mclrec_fast.comparison import read_ranks
 from mclrec_fast.config import DataConfig
 from mclrec_fast.data import load_ids
-from mclrec_fast.data.dataset import load_other
+from mclrec_fast.data.dataset import load_dataset, load_other
+from mclrec_fast.data.prepare import prepare
+from mclrec_fast.data.stream import open_histories
+from mclrec_fast.data.vectors import read_vectors
 from mclrec_fast.errors import InputError
 from mclrec_fast.runs import checkpoint
 from mclrec_fast.runs.loading import read_card, read_config
@@ -33,6 +42,30 @@ class Loader(NamedTuple):
 
 def log_of(path: Path) -> Any:
     return load_other(DataConfig(data=str(path), holdout="none"), threads=1)
+
+
+def histories_of(path: Path) -> Any:
+    opened = open_histories(DataConfig(data=str(path), holdout="none"), (), 1)
+    return opened.histories and list(opened.histories.parts())
+
+
+def prepared_of(path: Path) -> Any:
+    return load_dataset(data=str(path.parent)).log.items.sum()
+
+
+PARQUET = importlib.util.find_spec("pyarrow") is not None
+
+
+def parquet_of(log: Path) -> bytes:
+    """The rows of a log as parquet."""
+    import pyarrow
+    import pyarrow.parquet
+
+    found, content = load_other(DataConfig(data=str(log)), threads=1).log, io.BytesIO()
+    users = np.repeat(np.arange(found.n_users), np.diff(found.offsets))
+    table = pyarrow.table({"user": users, "item": found.items.astype(str), "time": found.items})
+    pyarrow.parquet.write_table(table, content)
+    return content.getvalue()
 
 
 def checkpoint_of_the_authors(legacy: bool) -> bytes:
@@ -52,9 +85,43 @@ def loaders(folder: Path) -> dict[str, Loader]:
     if not made.exists():
         assert quiet_run(log, made, "--epochs", "1", "--model", "sasrec") == 0
     files = {path.name: path.read_bytes() for path in made.iterdir()}
+    again, prepared, other = (folder / name for name in ("again", "prepared", "other"))
+    if not other.exists():
+        shutil.copytree(made, again)
+        prepare(DataConfig(data=str(log)), prepared)
+        shutil.copytree(prepared, other)
+    whole = {path.name: path.read_bytes() for path in prepared.iterdir()}
     toml = b'[train]\nepochs = 3\n[model]\nname = "sasrec"\nhidden_size = 8\n'
     table = b"user_id,item_id,timestamp\n1,2,3\n1,4,5\n2,2,2020-01-01\n"
-    return {
+    good = b"user_id,item_id,timestamp\n1,2,3\n1,4,5\n2,2,6\n"
+    ids, vectors = np.arange(3), np.ones((3, 2), np.float32)
+    arrays, array = io.BytesIO(), io.BytesIO()
+    np.savez(arrays, ids=ids, vectors=vectors)
+    np.save(array, vectors)
+    (folder / "ids.txt").write_text("1\n2\n3\n")
+    lines = b'{"user": 1, "history": [2, 3]}\n{"user": "a", "history": []}\n'
+    tensors = save({"ids": ids, "vectors": vectors})
+    more = {"parquet": Loader("log.parquet", log_of, [parquet_of(log)])} if PARQUET else {}
+    return more | {
+        "gzip": Loader("log.csv.gz", log_of, [gzip.compress(good), gzip.compress(good) * 2]),
+        "histories": Loader("histories.jsonl", histories_of, [lines]),
+        "ranks": Loader(
+            "again/test_ranks.npz",
+            lambda p: read_ranks(p.parent, "test"),
+            [files["test_ranks.npz"]],
+        ),
+        "prepared": Loader("prepared/prepared.json", prepared_of, [whole["prepared.json"]]),
+        "prepared items": Loader("other/items.bin", prepared_of, [whole["items.bin"]]),
+        "npz vectors": Loader("v.npz", lambda p: read_vectors(str(p)), [arrays.getvalue()]),
+        "npy vectors": Loader(
+            "v.npy",
+            lambda p: read_vectors(str(p), str(p.with_name("ids.txt"))),
+            [array.getvalue()],
+        ),
+        "vectors": Loader("v.safetensors", lambda p: read_vectors(str(p)), [tensors]),
+        "text vectors": Loader(
+            "v.txt", lambda p: read_vectors(str(p)), [b"2 3\na .1 .2 3\nb 1 0 -1e3\n"]
+        ),
         "config": Loader("config.json", lambda p: read_config(p.parent), [files["config.json"]]),
         "card": Loader("data.json", lambda p: read_card(p.parent), [files["data.json"]]),
         "weights": Loader("best.safetensors", checkpoint.read, [files["best.safetensors"]]),

@@ -154,7 +154,7 @@ def test_bad_input(copied: Path, finished: Path, tmp_path: Path, capsys: Capture
     (twin / "result.json").unlink()
     assert f"not finished; go on with it first: mclrec-fast train --resume {twin}" in refused(twin)
     (copied / "test_ranks.npz").write_bytes(b"PK")
-    assert f"RUN {copied}: damaged" in refused(finished, copied)
+    assert f"RUN {copied / 'test_ranks.npz'}: damaged" in refused(finished, copied)
     assert not out.exists()
     trim([finished], out)
     (out / finished.name / "result.json").write_text("{}\n")
