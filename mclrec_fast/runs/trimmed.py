@@ -97,14 +97,14 @@ def _trimmed_files(path: Path) -> dict[str, bytes]:
     for name in (CONFIG, DATA, ENVIRONMENT, RESULT):
         if (path / name).exists() or name != ENVIRONMENT:
             files[name] = json_bytes(_without_paths(read_json(path / name)))
-    try:
-        if (path / METRICS).exists():
-            files[METRICS] = (path / METRICS).read_bytes()
-        for name in _RANKS:
-            if (path / name).exists():
-                files[name] = _npz(pack_ranks(read_arrays(path / name)))
-    except Exception as error:  # a damaged archive raises errors of many kinds
-        raise InputError(f"RUN {path}: damaged: {type(error).__name__}: {error}") from None
+    if (path / METRICS).exists():
+        files[METRICS] = (path / METRICS).read_bytes()
+    for file in (path / name for name in _RANKS):
+        try:
+            if file.exists():
+                files[file.name] = _npz(pack_ranks(read_arrays(file)))
+        except Exception as error:  # a damaged archive raises errors of many kinds
+            raise InputError(f"RUN {file}: damaged: {type(error).__name__}: {error}") from None
     return files
 
 
