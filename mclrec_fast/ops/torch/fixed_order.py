@@ -52,44 +52,50 @@ def pair_scores(h: Tensor, item_embedding: Tensor, rows: Tensor, items: Tensor) 
         Scores, the shape of `rows`.
     """
     flat_rows, flat_items = rows.flatten(), items.flatten()
+    turned = h.t().contiguous()
     pieces = [
-        _chains(h[flat_rows[part]], item_embedding[flat_items[part]])
-        for part in rows_in_chunks(len(flat_rows), h.shape[1], 1 << 18)
+        _chains(
+            turned.index_select(1, flat_rows[part]),
+            item_embedding.index_select(0, flat_items[part]).t().contiguous(),
+        )
+        for part in rows_in_chunks(len(flat_rows), h.shape[1], 1 << 19)
     ]
     return torch.cat(pieces).view(rows.shape) if pieces else h.new_zeros(rows.shape)
 
 
 def _chains(left: Tensor, right: Tensor) -> Tensor:
-    """Return the dot products [P] of the rows of two [P, D] matrices, summed in order."""
+    """Return the dot products [P] of the columns of two [D, P] matrices, summed in order."""
     # Products of float32 numbers are exact in float64, and a sum there that is rounded once more to
     # float32 is the fused multiply-add, unless it lies halfway between two float32 numbers: these
-    # few are done again.
-    products = (left.double() * right).t().contiguous()  # [D, P]
-    totals = left.new_empty(products.shape)
-    totals[0] = products[0] + 0.0  # a sum that starts at 0 is never -0
-    for d in range(1, len(products)):
-        torch.add(products[d], totals[d - 1], out=totals[d])
-    if left.dtype == torch.float32:
-        again = _rounded_twice(products, totals).nonzero()[:, 0]
-        if len(again):
-            totals[-1, again] = _exact_chains(left[again].t(), right[again].t())
-    return totals[-1]
+    # few are done again. Every operation is on numbers of one type, or torch's are slow.
+    sums = left.double().mul_(right.double())  # [D, P], products at first
+    sums[0] += 0.0  # a sum that starts at 0 is never -0
+    if left.dtype == torch.float64:
+        for d in range(1, len(sums)):
+            sums[0] += sums[d]
+        return sums[0]
+    total = sums[0].float()
+    for d in range(1, len(sums)):
+        total = sums[d].add_(total.double()).float()
+    again = _rounded_twice(left, right, sums)
+    if again is not None:
+        total[again] = _exact_chains(left[:, again], right[:, again])
+    return total
 
 
-def _rounded_twice(products: Tensor, totals: Tensor) -> Tensor:
-    """Whether the sums of [D, P] products may not be rounded to the nearest float32, bool [P].
+def _rounded_twice(left: Tensor, right: Tensor, sums: Tensor) -> Tensor | None:
+    """Which columns of [D, P] float64 sums may not be rounded to the nearest float32, or None.
 
     That needs a float64 sum halfway between two of them, where float64's own rounding decided.
     Where products are so small that such a place may lie below the normal numbers, all are suspect.
     """
+    suspect = sums.view(torch.int64).bitwise_and_(0x1FFFFFFF) == 0x10000000
     # The factors' last bits multiply to at least 2^-148 here: what is smaller than normal is exact.
-    if bool(products.abs().amin() < 2.0**-100):
-        tiny = ((products.abs() < 2.0**-100) & (products != 0)).any(0)
-    else:
-        tiny = torch.zeros(products.shape[1], dtype=torch.bool, device=products.device)
-    products[1:].add_(totals[:-1])
-    halfway = products.view(torch.int64).bitwise_and_(0x1FFFFFFF) == 0x10000000
-    return halfway.any(0).logical_or_(tiny)
+    smallest = [x.abs().amin().double() for x in (left, right)]
+    if bool(smallest[0] * smallest[1] < 2.0**-100):
+        size = (left.double() * right).abs()
+        suspect |= (size < 2.0**-100) & (size != 0)
+    return suspect.any(0).nonzero()[:, 0] if bool(suspect.any()) else None
 
 
 def _exact_chains(left: Tensor, right: Tensor) -> Tensor:

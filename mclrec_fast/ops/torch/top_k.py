@@ -17,7 +17,7 @@ from .fixed_order import (
     score_bound,
 )
 
-_CHUNK = 1 << 21
+_CHUNK = 1 << 22
 """Scores in memory at a time."""
 
 
@@ -66,8 +66,10 @@ def top_k(
         chunks, candidates, _exact(h, item_embedding, chunks, candidates), strict=True
     ):
         exact = torch.where(rough == -torch.inf, rough, exact)
-        ordered, order = exact.sort(dim=1, descending=True, stable=True)
-        ordered, items = ordered[:, :kept], items.gather(1, order)[:, :kept]
+        below = (exact[:, 1:] < exact[:, :-1]) | (exact[:, 1:] == -torch.inf)
+        if not bool(below.all()):  # as good as never: rough order is exact order
+            exact, items = _in_order(exact, items)
+        ordered, items = exact[:, :kept], items[:, :kept]
         best[chunk, :kept] = ordered
         items = torch.where(ordered == -torch.inf, 0, items)
         best_items[chunk, :kept] = torch.where(finite[chunk].unsqueeze(1), items, -1)
@@ -109,23 +111,30 @@ def _exact(
     return [part.view_as(rough) for part, (rough, _) in zip(parts, candidates, strict=True)]
 
 
+def _in_order(scores: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores [n, k], descending, and their items: of equal scores the lowest item first."""
+    items, order = items.sort(dim=1)
+    scores, again = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return scores, items.gather(1, again)
+
+
 def _candidates(scores: Tensor, k: int, slack: Tensor) -> tuple[Tensor, Tensor]:
-    """Return scores and items [n, at least k], by ascending item, of all that may be in the top k.
+    """Return scores and items [n, at least k], by descending score, of all that may be among them.
 
     Args:
         scores: [n, V].
         k: 1 .. V.
         slack: [n, 1]; a score that far below the k-th highest cannot be in the top k.
     """
-    taken = min(k + 4, scores.shape[1])
+    taken = min(k + 2, scores.shape[1])
     while True:
         values, items = _highest(scores, taken)
-        certain = (values[:, -1:] < values[:, k - 1 : k] - slack).all()
-        if taken == scores.shape[1] or bool(certain):
+        possible = int((values >= values[:, k - 1 : k] - slack).sum(1).max())  # they come first
+        if taken == scores.shape[1] or possible < taken:
             break
         taken = min(4 * taken, scores.shape[1])
-    items = items.sort(dim=1).values
-    return scores.gather(1, items), items
+    needed = max(possible, k)
+    return values[:, :needed], items[:, :needed]
 
 
 def _highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
