@@ -43,17 +43,21 @@ def philox(seed: int, draw: Tensor, row: Tensor, stream: int, update: int) -> li
         Four int64 tensors of the broadcast shape, each word in [0, 2**32).
     """
     c0, c1 = draw + torch.zeros_like(row), row + torch.zeros_like(draw)
-    c2 = torch.full_like(c0, stream)
-    c3 = torch.full_like(c0, update)
     k0, k1 = seed & _MASK, (seed >> 32) & _MASK
-    for _ in range(10):
-        # int64 products wrap modulo 2**64, so their halves are those of the unsigned product.
+    # int64 products wrap modulo 2**64, so their halves are those of the unsigned product. Only what
+    # is multiplied next must be free of their upper bits. In the first round half of the counter is
+    # the same for all.
+    product0, product1 = c0 * _MULTIPLIERS[0], stream * _MULTIPLIERS[1]
+    c0 = c1 ^ (product1 >> 32 ^ k0)
+    c2 = (product0 >> 32).bitwise_xor_(update ^ k1).bitwise_and_(_MASK)
+    c1, c3 = product1 & _MASK, product0
+    for number in range(1, 10):
+        keys = [(key + number * step) & _MASK for key, step in zip((k0, k1), _WEYL, strict=True)]
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
-        c0 = ((product1 >> 32) & _MASK) ^ c1 ^ k0
-        c2 = ((product0 >> 32) & _MASK) ^ c3 ^ k1
-        c1, c3 = product1 & _MASK, product0 & _MASK
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
-    return [c0, c1, c2, c3]
+        c0 = (product1 >> 32).bitwise_xor_(c1).bitwise_xor_(keys[0]).bitwise_and_(_MASK)
+        c2 = (product0 >> 32).bitwise_xor_(c3).bitwise_xor_(keys[1]).bitwise_and_(_MASK)
+        c1, c3 = product1, product0
+    return [c0, c1.bitwise_and_(_MASK), c2, c3.bitwise_and_(_MASK)]
 
 
 def uniform_below(word: Tensor, bound: Tensor | int) -> Tensor:
