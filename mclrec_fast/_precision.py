@@ -1,9 +1,12 @@
 """What the factors of float32 products are rounded to: what can be had here, and the switch.
 
 On a CPU with AMX the kernels of `encode` and `item_cross_entropy` round, in "bf16" to 8 significant
-bits, in "bf16x3" to two such parts; on a GPU all kernels and torch itself, in "tf32" to 11 bits, in
-"bf16" to 8 (torch, which has no bf16 for such products, to TF32). Rankings never round, sums and
-weights stay float32. The switch holds for the whole process, and begins with "float32".
+bits, in "bf16x3" to two such parts; AVX512-BF16 without AMX has "bf16" alone. On a GPU all kernels
+and torch itself, in "tf32" to 11 bits, in "bf16" to 8 (torch, which has no bf16 for such products,
+to TF32). Rankings never round, sums and weights stay float32. The switch holds for the whole
+process, and begins with "float32".
+
+Environment: MCLREC_FAST_AMX=0 (as if the CPU had no AMX).
 """
 
 import os
@@ -20,7 +23,7 @@ FLOAT32 = "float32"
 NEEDS = {
     "bf16x3": "a CPU with AMX (bf16)",
     "tf32": "a GPU (--device cuda)",
-    "bf16": "a CPU with AMX (bf16) or a GPU (--device cuda)",
+    "bf16": "a CPU with AMX or AVX512-BF16, or a GPU (--device cuda)",
 }
 _ON_A_GPU = (FLOAT32, "tf32", "bf16")
 _ISA = "avx512"  # the instruction set whose kernels can round
@@ -48,17 +51,20 @@ def problem(word: str, device: str | torch.device, backend: Backend) -> str | No
         return f"precision={word!r} is unknown: use {', '.join((FLOAT32, *NEEDS))}"
     kind = torch.device(device).type
     where = "on a GPU" if kind == "cuda" else "here"
-    reason = _about_this_cpu(backend) if kind == "cpu" and "CPU" in NEEDS[word] else None
+    reason = _about_this_cpu(word, backend) if kind == "cpu" and "CPU" in NEEDS[word] else None
     return f"precision={word!r} needs {reason or NEEDS[word]}; {where}: {', '.join(able)}"
 
 
-def _about_this_cpu(backend: Backend) -> str | None:
-    """What its kernels need to round; None where it is the CPU that cannot."""
+def _about_this_cpu(word: str, backend: Backend) -> str | None:
+    """What its kernels need to round so; None where it is the CPU that cannot."""
     if backend == "torch":
         return "the compiled kernels, as backend 'torch' never rounds on a CPU"
-    if "amx_bf16" not in _native.cpu_model()[1]:
+    features = _native.cpu_model()[1]
+    if not features & ({"amx_bf16"} if word == "bf16x3" else {"amx_bf16", "avx512_bf16"}):
         return None
     in_use, asked = _native.isa(), os.environ.get("MCLREC_FAST_ISA")
+    if in_use == _ISA and os.environ.get("MCLREC_FAST_AMX") == "0":
+        return "AMX (MCLREC_FAST_AMX=0)"
     if in_use == _ISA:
         return "kernels built by a compiler that knows AMX, and a system that lets programs use it"
     said = f" (MCLREC_FAST_ISA={asked})" if asked else ""

@@ -106,8 +106,8 @@ class TrainConfig:
     device: str = option("cpu", "where to train", flag=True, choices=("cpu", "cuda"))
     precision: str = option(
         "float32",
-        "what the factors of large products are rounded to; bf16x3 and bf16 need a CPU with AMX, "
-        "tf32 and bf16 a GPU",
+        "what the factors of large products are rounded to; bf16x3 needs a CPU with AMX, bf16 one "
+        "with AMX or AVX512-BF16, or a GPU, tf32 a GPU",
         flag=True,
         choices=("float32", "bf16x3", "tf32", "bf16"),
     )

@@ -13,6 +13,8 @@ namespace {
 #if MCLREC_AMX && defined(__linux__)
 constexpr long kTileData = 18;  // the state component of the tiles, 8 KB a thread
 
+bool has_pairs() { return __builtin_cpu_supports("avx512bf16") > 0; }
+
 // What the CPU has and the kernel can save.
 bool has_tiles() {
   static const bool has = [] {
@@ -38,9 +40,20 @@ bool ask_for_tiles() {
   return granted;
 }
 #else
+bool has_pairs() { return false; }
 bool has_tiles() { return false; }
 bool ask_for_tiles() { return false; }
 #endif
+
+std::atomic<bool>& tiles_allowed() {
+  static std::atomic<bool> allowed{[] {
+    const char* said = std::getenv("MCLREC_FAST_AMX");
+    return said == nullptr || std::strcmp(said, "0") != 0;
+  }()};
+  return allowed;
+}
+
+bool may_use_tiles() { return tiles_allowed().load(std::memory_order_relaxed) && has_tiles(); }
 
 std::atomic<Precision>& setting() {
   static std::atomic<Precision> chosen{Precision::kFloat32};
@@ -49,18 +62,23 @@ std::atomic<Precision>& setting() {
 
 }  // namespace
 
+void allow_tiles(bool allowed) { tiles_allowed().store(allowed, std::memory_order_relaxed); }
+
 bool precision_usable(Precision precision) {
   if (precision == Precision::kFloat32) return true;
 #if MCLREC_AMX
-  return selected_isa() == Isa::avx512 && has_tiles();
-#else
-  return has_tiles();
+  if (selected_isa() != Isa::avx512) return false;
 #endif
+  return may_use_tiles() || (precision == Precision::kBf16 && has_pairs());
 }
 
 bool select_precision(Precision precision) {
   if (!precision_usable(precision)) return false;
-  if (precision != Precision::kFloat32 && !ask_for_tiles()) return false;
+  if (precision != Precision::kFloat32) {
+    const bool tiles = may_use_tiles();
+    if (tiles && !ask_for_tiles()) return false;
+    tiles_setting().store(tiles, std::memory_order_relaxed);
+  }
   setting().store(precision, std::memory_order_relaxed);
   return true;
 }

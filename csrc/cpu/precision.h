@@ -1,6 +1,7 @@
 // What the CPU's products make of their float32 factors, beside the instruction set (isa.h): a
-// setting of the process. Rounded products need AMX, the tile unit of Sapphire Rapids (2023) and
-// later, so they are compiled for it alone (isa/each_rounding.inl) and used in float32 where the
+// setting of the process. Rounded products take AMX, the tile unit of Sapphire Rapids (2023) and
+// later, or AVX512-BF16 alone, as Zen 4 has it, for bf16: with vectors bf16x3 would be slower than
+// float32. They are compiled once for both (isa/each_rounding.inl) and used in float32 where the
 // set in use is avx512. Only the encoder and the catalogue's softmax have them.
 #pragma once
 
@@ -19,6 +20,17 @@ bool precision_usable(Precision precision);
 
 // False, and no change, where it is not usable, or the operating system refuses.
 bool select_precision(Precision precision);
+
+// Whether rounded products take AMX's tiles: set with the precision.
+inline std::atomic<bool>& tiles_setting() {
+  static std::atomic<bool> use{false};
+  return use;
+}
+inline bool tiles_in_use() { return tiles_setting().load(std::memory_order_relaxed); }
+
+// Where they are not allowed the CPU counts as one without AMX, from the next select_precision on.
+// MCLREC_FAST_AMX=0 begins so.
+void allow_tiles(bool allowed);
 
 // The one in use: float32 too where another was selected and the set was changed since.
 Precision selected_precision();

@@ -1,4 +1,5 @@
-// Products of rounded factors on AMX's tiles (see products.inl). A tile is 1 KB: 16 rows of 32 bf16
+// Products of rounded factors on AMX's tiles (see products.inl), or without AMX on vectors in the
+// same layout (products_dpbf16.inl). A tile is 1 KB: 16 rows of 32 bf16
 // numbers of a left factor, or 16 pairs of rows of 16 numbers each of a right one (k and k + 1 of a
 // column beside each other); tdpbf16ps adds the product of two to 16 x 16 floats in 16 cycles. With
 // kParts = 2 a factor is the sum of two bf16 numbers, high and low, and a product the sum of low x
@@ -73,6 +74,8 @@ MCLREC_INLINE void turn_tile(const float (&from)[kParts][16][16], std::byte* to)
   }
 }
 
+#include "products_dpbf16.inl"
+
 template <class T>
 class Products {
   static_assert(std::is_same_v<T, float>);
@@ -92,11 +95,14 @@ class Products {
   struct Use {
     Use() {
       static constexpr TileConfig config;
-      asm volatile("ldtilecfg %0" ::"m"(config));
+      if (tiles) asm volatile("ldtilecfg %0" ::"m"(config));
     }
-    ~Use() { asm volatile("tilerelease"); }
+    ~Use() {
+      if (tiles) asm volatile("tilerelease");
+    }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;
+    const bool tiles = tiles_in_use();
   };
 
   // Gives the memory of factors back.
@@ -221,13 +227,16 @@ class Products {
   static void multiply(const Left& a, const T* panels, const ProductSize& size, Rows<T> c,
                        const T* bias, const Finish& finish, const Beside& beside) {
     const std::byte* right = reinterpret_cast<const std::byte*>(panels);
+    const bool tiles = tiles_in_use();
     for (int64_t col = 0; col < size.cols; col += 2 * kTileEdge) {
       for (int64_t row = 0; row < size.rows; row += 2 * kTileEdge) {
         const int64_t count = std::min(size.rows - row, 2 * kTileEdge);
         beside(row, col, static_cast<int>(count));
         const std::byte* rows = a.at + row / kTileEdge * a.depth * kStep;
         const T* start = kStart == TileStart::kBias ? bias + col : nullptr;
-        if (count > kTileEdge) {
+        if (!tiles) {
+          multiply_pairs<kStart, kStep>(rows, right, a.depth, count, c.from(row, col), start);
+        } else if (count > kTileEdge) {
           multiply_tiles<kStart, 2>(rows, right, a.depth, count, c.from(row, col), start);
         } else {
           multiply_tiles<kStart, 1>(rows, right, a.depth, count, c.from(row, col), start);

@@ -91,6 +91,15 @@ PyObject* set_precision(PyObject*, PyObject* argument) {
   return PyErr_Format(PyExc_ValueError, "unknown precision %s", name);
 }
 
+// allow_tiles(allowed): whether the next precision that is set may take AMX's tiles, see
+// precision.h.
+PyObject* allow_tiles(PyObject*, PyObject* allowed) {
+  const int truth = PyObject_IsTrue(allowed);
+  if (truth < 0) return nullptr;
+  mclrec::allow_tiles(truth != 0);
+  Py_RETURN_NONE;
+}
+
 // worker_count() -> int: threads the kernels use.
 PyObject* worker_count(PyObject*, PyObject*) { return PyLong_FromLong(mclrec::worker_count()); }
 
@@ -138,6 +147,7 @@ PyMethodDef methods[] = {
     {"encode_weights", encode_weights, METH_NOARGS, "Names and shapes of the encoder's weights."},
     {"usable_precisions", usable_precisions, METH_NOARGS, "What products may be rounded to here."},
     {"set_precision", set_precision, METH_O, "Switch the rounding of products."},
+    {"allow_tiles", allow_tiles, METH_O, "Whether rounding may take AMX, where there is some."},
     {"worker_count", worker_count, METH_NOARGS, "Threads the kernels use."},
     {"use_helpers", use_helpers, METH_O, "Take the package's own threads, or torch's."},
     {"fma_peak_gflops", fma_peak_gflops, METH_VARARGS, "Register-only multiply-add peak, GFLOP/s."},

@@ -1,11 +1,12 @@
-"""Products of rounded factors on AMX: the two ops that have them, in both precisions.
+"""Products of rounded factors: the two ops that have them, both precisions, with AMX and without.
 
 What a precision may err is stated here, beside what float32 torch errs: so many units of its last
 place (2^-17 for two bf16 numbers, 2^-9 for one) of a result's size, and of the largest logit where
 results are functions of exponentials.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,26 +20,43 @@ from .accuracy import Results, assert_accurate, assert_same_bits, size
 from .op_case import OpCase, run
 from .op_cases import OPS
 
-UNIT = {"bf16x3": 2.0**-17, "bf16": 2.0**-9}
+UNIT = {"bf16x3": 2.0**-17, "bf16": 2.0**-9, "bf16 without AMX": 2.0**-9}
 # The largest seen: 5.4 and 13.2 (gradients of three narrow layers), .17 and .56 (two classes).
 ALLOWED = {
     ("encode", "bf16x3"): 7.0,
     ("encode", "bf16"): 16.0,
+    ("encode", "bf16 without AMX"): 16.0,
     ("item_cross_entropy", "bf16x3"): 0.25,
     ("item_cross_entropy", "bf16"): 0.75,
+    ("item_cross_entropy", "bf16 without AMX"): 0.75,
 }
 ROUNDED = ("encode", "item_cross_entropy")
 
 
 pytestmark = pytest.mark.skipif(
     not _native.available() or "bf16" not in usable("cpu", "native"),
-    reason="no AMX for bf16 on this CPU",
+    reason="no bf16 on this CPU",
 )
+AMX = _native.available() and "bf16x3" in usable("cpu", "native")
+no_amx = pytest.mark.skipif(not AMX, reason="no AMX on this CPU")
+PRECISIONS = [
+    pytest.param("bf16x3", marks=no_amx),
+    pytest.param("bf16", marks=no_amx),
+    "bf16 without AMX",
+]
 
 
-def rounding(precision: str) -> AbstractContextManager[None]:
+@contextmanager
+def rounding(precision: str) -> Iterator[None]:
     """Within it the kernels round their factors so."""
-    return _precision.rounding(precision, "cpu", "native")
+    module: Any = _native._cpu.module
+    precision, *without = precision.split(" without ")
+    module.allow_tiles(not without)
+    try:
+        with _precision.rounding(precision, "cpu", "native"):
+            yield
+    finally:
+        module.allow_tiles(True)
 
 
 def cases() -> list[Any]:
@@ -50,7 +68,7 @@ def cases() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("precision", UNIT)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize(("op", "shape", "setting"), cases())
 def test_values(op: OpCase, shape: str, setting: str, precision: str) -> None:
     calls = [op.call(shape, setting, draw) for draw in range(op.draws(op.shapes[shape]))]
@@ -71,6 +89,7 @@ def test_values(op: OpCase, shape: str, setting: str, precision: str) -> None:
     )
 
 
+@no_amx
 @pytest.mark.parametrize("name", ROUNDED)
 def test_each_precision_is_another(name: str) -> None:
     """bf16 errs about 2^8 times as much as bf16x3, and that more than float32."""
@@ -84,9 +103,10 @@ def test_each_precision_is_another(name: str) -> None:
         errors[precision] = size(found["output 0"].double() - truth["output 0"], "rms")
     assert errors["bf16x3"] > 2 * errors["float32"]
     assert errors["bf16"] > 30 * errors["bf16x3"]
+    assert errors["bf16 without AMX"] == pytest.approx(errors["bf16"], rel=0.2)
 
 
-@pytest.mark.parametrize("precision", UNIT)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ROUNDED)
 def test_bits_do_not_depend_on_threads(name: str, precision: str) -> None:
     op = OPS[name]
@@ -95,7 +115,7 @@ def test_bits_do_not_depend_on_threads(name: str, precision: str) -> None:
             checks.check_threads(op, *case)
 
 
-@pytest.mark.parametrize("precision", UNIT)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ROUNDED)
 def test_gradients_of_some_inputs(name: str, precision: str) -> None:
     op = OPS[name]
@@ -103,7 +123,7 @@ def test_gradients_of_some_inputs(name: str, precision: str) -> None:
         checks.check_some_gradients(op, *op.properties[0])
 
 
-@pytest.mark.parametrize("precision", UNIT)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", [name for name in OPS if name not in ROUNDED])
 def test_other_ops_do_not_round(name: str, precision: str) -> None:
     op = OPS[name]
@@ -129,7 +149,7 @@ def test_float64_and_other_sets_do_not_round(name: str) -> None:
             assert_same_bits(rounded, exact)
 
 
-@pytest.mark.parametrize("precision", UNIT)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ROUNDED)
 def test_nan_is_not_swallowed(name: str, precision: str) -> None:
     op = OPS[name]
@@ -141,6 +161,14 @@ def test_nan_is_not_swallowed(name: str, precision: str) -> None:
         found = run(op, call, "native", torch.float32)
     assert found["output 0"].isnan().any()
     assert found[f"d {spoilt}"].isnan().any()
+
+
+def test_vectors_have_bf16_alone() -> None:
+    module: Any = _native._cpu.module
+    with rounding("bf16 without AMX"):
+        assert module.usable_precisions() == ["float32", "bf16"]
+        with pytest.raises(ValueError, match="bf16x3 cannot be used"):
+            module.set_precision("bf16x3")
 
 
 def test_an_unknown_precision_is_refused() -> None:

@@ -157,9 +157,8 @@ def test_an_unknown_word(cpu: Cpu) -> None:
 
 def test_a_cpu_without_amx(old_cpu: Cpu) -> None:
     gpu = "a GPU (--device cuda)"
-    assert (
-        refusal("bf16") == f"precision='bf16' needs a CPU with AMX (bf16) or {gpu}; here: float32"
-    )
+    cpus = "a CPU with AMX or AVX512-BF16"
+    assert refusal("bf16") == f"precision='bf16' needs {cpus}, or {gpu}; here: float32"
     assert refusal("bf16x3") == "precision='bf16x3' needs a CPU with AMX (bf16); here: float32"
     assert refusal("tf32") == f"precision='tf32' needs {gpu}; here: float32"
     assert old_cpu.told == []
@@ -177,6 +176,10 @@ def test_a_cpu_with_amx(cpu: Cpu, monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal("bf16x3") == f"{other}; here: float32"
     monkeypatch.setenv("MCLREC_FAST_ISA", "avx2")
     assert refusal("bf16x3") == f"{other} (MCLREC_FAST_ISA=avx2); here: float32"
+    cpu.set, cpu.words = "avx512", ["float32", "bf16"]
+    monkeypatch.setenv("MCLREC_FAST_AMX", "0")
+    without = "precision='bf16x3' needs AMX (MCLREC_FAST_AMX=0); here: float32, bf16"
+    assert refusal("bf16x3") == without
 
 
 def test_a_gpu(gpu: list[str]) -> None:
@@ -267,7 +270,7 @@ def trained(log: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-NOTE = "note: the run's precision='bf16' needs a CPU with AMX (bf16)"
+NOTE = "note: the run's precision='bf16' needs a CPU with AMX or AVX512-BF16"
 
 
 @pytest.mark.parametrize("old", [False, True])
