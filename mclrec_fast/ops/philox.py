@@ -47,10 +47,11 @@ def philox(seed: int, draw: Tensor, row: Tensor, stream: int, update: int) -> li
     # int64 products wrap modulo 2**64, so their halves are those of the unsigned product. Only what
     # is multiplied next must be free of their upper bits. In the first round half of the counter is
     # the same for all.
-    product0, product1 = c0 * _MULTIPLIERS[0], stream * _MULTIPLIERS[1]
-    c0 = c1 ^ (product1 >> 32 ^ k0)
+    of_all = stream * _MULTIPLIERS[1]
+    product0 = c0 * _MULTIPLIERS[0]
+    c0 = c1 ^ (of_all >> 32 ^ k0)
     c2 = (product0 >> 32).bitwise_xor_(update ^ k1).bitwise_and_(_MASK)
-    c1, c3 = product1 & _MASK, product0
+    c1, c3 = torch.full_like(c0, of_all & _MASK), product0
     for number in range(1, 10):
         keys = [(key + number * step) & _MASK for key, step in zip((k0, k1), _WEYL, strict=True)]
         product0, product1 = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
