@@ -83,7 +83,10 @@ class SampledLoss(Loss):
         loss, target, negatives = self.derivatives(scores, len(items))
         # s = h . e: d loss / d h = sum of c e over the items, d loss / d e = sum of c h over rows.
         grad_h = negatives @ items[scores.drawn] + target[:, None] * items[targets]
-        grad_items = torch.zeros_like(items)
+        if at.table is None:
+            grad_items = torch.zeros_like(items)
+        else:
+            grad_items = at.table.of(items, scores.drawn, targets)
         grad_items.index_add_(0, scores.drawn, negatives.t() @ h)
         grad_items.index_add_(0, targets, target[:, None] * h)
         return loss, grad_h, grad_items

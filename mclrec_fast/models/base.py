@@ -24,6 +24,7 @@ from ..sampling import SampleTable
 from .memory import require_memory
 from .options import ModelOptions
 from .stock import stock, what_was_changed
+from .table_gradient import TableGradient
 
 if TYPE_CHECKING:
     from ..answers import Recommendations
@@ -46,6 +47,8 @@ class Pass(NamedTuple):
         backend: "auto", "torch" or "native", see `ops`.
         share: how batches are dealt to processes, and their results added up.
         place: where the samples at hand stand in their batch; None where they are all of it.
+        table: the item table's gradient of the updates before, for losses that touch few rows of
+            it; None where every update makes its own.
     """
 
     seed: int = 0
@@ -53,6 +56,7 @@ class Pass(NamedTuple):
     backend: str = "auto"
     share: Share = WHOLE
     place: Place | None = None
+    table: TableGradient | None = None
 
     def rows(self, packed: PackedSequences) -> Tensor | None:
         """What the draws of each sequence are addressed by, see `ops.encode`."""

@@ -19,6 +19,7 @@ from ..parallel import Part
 from .base import Batch, Model, Pass
 from .options import EncoderOptions
 from .stock import stock
+from .table_gradient import TableGradient
 
 _OPS = torch.ops.mclrec_fast
 
@@ -180,6 +181,7 @@ class Encoded(NamedTuple):
     arguments: EncodeArguments
     rows: Tensor | None
     saved: Tensor
+    table: TableGradient | None
 
     @classmethod
     def by_kernels(
@@ -190,7 +192,7 @@ class Encoded(NamedTuple):
         weights, arguments = encoder.weights(), encoder.arguments(signed_seed(at.seed), number)
         rows = at.rows(packed)
         h, saved = _OPS.encode.default(*packed, weights, *arguments, save, rows)
-        return cls(h, packed, weights, arguments, rows, saved)
+        return cls(h, packed, weights, arguments, rows, saved, at.table)
 
     def gradients(self, grad_h: Tensor, grad_items: Tensor) -> list[Tensor]:
         """A gradient of every weight, from that of h [S, D].
@@ -200,6 +202,8 @@ class Encoded(NamedTuple):
             grad_items: what else the item table's gradient holds [V, D]; the encoder's is added
                 in place, and it is the first that is returned.
         """
+        if self.table is not None:
+            self.table.also(grad_items, self.packed.items[: int(self.packed.offsets[-1])])
         others = _OPS.encode_backward_add.default(
             grad_h, *self.packed, self.weights, self.saved, *self.arguments, grad_items, self.rows
         )

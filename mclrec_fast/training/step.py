@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import _native
 from ..config import TrainConfig
 from ..models.base import Batch, Losses, Model, Pass, Update
+from ..models.table_gradient import TableGradient
 from ..parallel import ALONE, Group, Share
 from .adam import Adam
 from .averaging import WeightAverage
@@ -54,6 +55,9 @@ class TrainingStep:
         self._seed, self._backend = train.seed, train.backend
         parts = max(train.batch_parts, group.size) if self._by_hand else group.size
         self.share = Share(parts, group, train.negatives, divisible=self._by_hand)
+        # One part's gradient is used up before the next update. A GPU clears its memory in no time.
+        kept = self._by_hand and parts == 1 and model.device.type == "cpu"
+        self._table = TableGradient() if kept else None
         self.average = (
             WeightAverage(list(model.parameters()), train.ema_decay) if train.ema_decay else None
         )
@@ -72,7 +76,7 @@ class TrainingStep:
         """
         losses: Losses = {}
         for number, of in enumerate(self._updates):
-            at = Pass(self._seed, update + number, self._backend, self.share)
+            at = Pass(self._seed, update + number, self._backend, self.share, table=self._table)
             gradients: list[Tensor] = []
             if of.in_one is not None and self._moved_in_one(of):
                 moments = [self._optimizers[group].moments() for group in of.groups]

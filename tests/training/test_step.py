@@ -329,3 +329,24 @@ def test_a_model_of_ones_own_needs_four_methods() -> None:
     for number in range(1, 20):
         last = step(batch(step, 12), update=number)["loss"]
     assert float(last) < float(first)
+
+
+@needs_kernels
+@pytest.mark.parametrize("loss", ["sampled_softmax", "gbce"])
+@pytest.mark.parametrize("reuse_views", [False, True])
+def test_a_kept_gradient_of_the_table_is_clean_in_every_update(
+    loss: str, reuse_views: bool
+) -> None:
+    kept, fresh = (
+        make("mclrec", "native", loss=loss, loss_negatives=5, reuse_views=reuse_views)
+        for _ in range(2)
+    )
+    assert kept._table is not None
+    fresh._table = None
+    table = make_run("native").table
+    for number in range(4):
+        for step in (kept, fresh):
+            index = torch.arange(12) + 7 * number
+            step(step.model.sample(table, index, Pass(1, number)), update=3 * number)
+    after, expected = weights(kept), weights(fresh)
+    assert all(after[name].equal(expected[name]) for name in expected)
