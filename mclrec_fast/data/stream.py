@@ -98,7 +98,7 @@ class Seen:
         again[again] = self._kept[at[again]] == new[again]
         again[1:] |= new[1:] == new[:-1]
         if again.any():
-            return user_ids[places[int(again.argmax())]]
+            return user_ids.tolist()[places[int(again.argmax())]]
         self._kept = np.sort(np.concatenate((self._kept, new)), kind="stable")
         while len(self._kept) > _REMEMBERED:
             self._limit //= 2
@@ -433,7 +433,7 @@ def _list_tables(path: Path, user: str, item: str) -> Iterator[tuple[Table, int]
             users, user_ids = code_ids(user, _chunked(batch.column(user)))
             items, item_ids = code_ids(item, _chunked(histories.flatten()))
             if len(user_ids) < len(users):
-                twice = user_ids[int(np.bincount(users).argmax())]
+                twice = user_ids.tolist()[int(np.bincount(users).argmax())]
                 raise InputError(f"{path}: user {twice!r} comes again, expected one row a user")
             done += len(users)
             yield Table(np.repeat(users, counts), items, user_ids, item_ids), done
