@@ -56,8 +56,7 @@ class InOne:
         Returns:
             L_rec, L_cl1, L_cl2, R and the whole, [5]; 0 what there is not.
         """
-        assert isinstance(at.update, int)
-        arguments = self._encoder.arguments(signed_seed(at.seed), at.update)
+        arguments = self._encoder.arguments(signed_seed(at.seed), int(at.update))
         of_contrast = (1.0, False, 0.0, 0.0, 0.0)
         if options is not None:
             of_contrast = (

@@ -58,6 +58,14 @@ def test_the_bits_are_those_of_calls_in_turn(name: str, target: Target) -> None:
             assert torch.equal(tensor, after[where]), where
 
 
+def test_the_number_of_the_update_may_be_a_tensor() -> None:
+    of_number, of_tensor = make(backend="native"), make(backend="native")
+    of_number(batch(of_number, 12), update=3)
+    of_tensor(batch(of_tensor, 12), update=torch.tensor(3))
+    after = state(of_number)
+    assert all(torch.equal(tensor, after[where]) for where, tensor in state(of_tensor).items())
+
+
 def test_parts_frozen_weights_and_other_losses_are_moved_in_turn() -> None:
     whole = make(backend="native")
     assert all(whole._moved_in_one(of) for of in whole._updates)
